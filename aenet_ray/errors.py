@@ -1,0 +1,37 @@
+"""Errors users read: where, what was found, what was expected, what to do.
+
+Each takes one string, so that it survives the trip from a worker process, and derives from the
+built-in class that aenet-python raises in the same place.
+"""
+
+
+class AenetRayError(Exception):
+    """Base of every error that aenet_ray raises on purpose."""
+
+
+class StructureError(AenetRayError, ValueError):
+    """A structure, or the file it comes from, cannot be used."""
+
+
+class StoreError(AenetRayError, RuntimeError):
+    """A structure store or feature store is missing, damaged or of another version."""
+
+
+class ConfigError(AenetRayError, ValueError):
+    """A setting, or a combination of settings, is not allowed."""
+
+
+class DescriptorError(AenetRayError, ValueError):
+    """A descriptor's parameters, or the species it meets, do not fit."""
+
+
+class TrainingError(AenetRayError, RuntimeError):
+    """A run cannot start, continue or resume."""
+
+
+class CheckpointError(AenetRayError, RuntimeError):
+    """A checkpoint or model file is missing, damaged or does not fit the run."""
+
+
+class ExportError(AenetRayError, ValueError):
+    """A potential cannot be written in, or read from, another program's format."""

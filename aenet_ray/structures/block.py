@@ -1,0 +1,104 @@
+"""Many structures as flat arrays: what moves between store, actors, batches and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from aenet_ray.structures.structure import FloatArray, IntArray, Structure
+
+
+@dataclass(slots=True)
+class StructureBlock:
+    """n structures of n_atoms atoms in all. A NaN label is absent; ``has_*`` says so too.
+
+    Args:
+        offsets: First atom of each structure and the end of the last one, (n + 1,).
+        positions: (n_atoms, 3), Å.
+        numbers: Atomic numbers, (n_atoms,), int16.
+        cell: (n, 3, 3), Å; zero for isolated structures.
+        pbc: (n, 3).
+        energy: (n,), eV, NaN where absent.
+        forces: (n_atoms, 3), eV/Å, NaN where absent.
+        has_energy: (n,).
+        has_forces: (n,).
+    """
+
+    offsets: IntArray
+    positions: FloatArray
+    numbers: NDArray[np.int16]
+    cell: FloatArray
+    pbc: NDArray[np.bool_]
+    energy: FloatArray
+    forces: FloatArray
+    has_energy: NDArray[np.bool_]
+    has_forces: NDArray[np.bool_]
+
+    @property
+    def n_structures(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_atoms(self) -> int:
+        return int(self.offsets[-1])
+
+    @property
+    def structure_index(self) -> IntArray:
+        """Structure of each atom, (n_atoms,)."""
+        return np.repeat(np.arange(self.n_structures), np.diff(self.offsets))
+
+    @classmethod
+    def from_structures(cls, structures: Sequence[Structure]) -> StructureBlock:
+        counts = [s.n_atoms for s in structures]
+        offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+        n, n_atoms = len(structures), int(offsets[-1])
+        block = cls(
+            offsets=offsets,
+            positions=np.empty((n_atoms, 3)),
+            numbers=np.empty(n_atoms, dtype=np.int16),
+            cell=np.zeros((n, 3, 3)),
+            pbc=np.zeros((n, 3), dtype=bool),
+            energy=np.full(n, np.nan),
+            forces=np.full((n_atoms, 3), np.nan),
+            has_energy=np.zeros(n, dtype=bool),
+            has_forces=np.zeros(n, dtype=bool),
+        )
+        for i, s in enumerate(structures):
+            a, b = offsets[i], offsets[i + 1]
+            block.positions[a:b] = s.positions
+            block.numbers[a:b] = s.numbers
+            if s.cell is not None and s.pbc is not None:
+                block.cell[i], block.pbc[i] = s.cell, s.pbc
+            if s.energy is not None:
+                block.energy[i], block.has_energy[i] = s.energy, True
+            if s.forces is not None:
+                block.forces[a:b], block.has_forces[i] = s.forces, True
+        return block
+
+    def structure(self, i: int) -> Structure:
+        """Structure i as a record."""
+        a, b = self.offsets[i], self.offsets[i + 1]
+        isolated = not self.cell[i].any()
+        return Structure(
+            self.positions[a:b],
+            [chemical_symbols[z] for z in self.numbers[a:b]],
+            float(self.energy[i]) if self.has_energy[i] else None,
+            self.forces[a:b] if self.has_forces[i] else None,
+            None if isolated else self.cell[i],
+            None if isolated else self.pbc[i],
+        )
+
+    def take(self, start: int, stop: int) -> StructureBlock:
+        """Structures [start, stop) as views."""
+        a, b = self.offsets[start], self.offsets[stop]
+        per_atom = {"positions", "numbers", "forces"}
+        values = {
+            f.name: getattr(self, f.name)[a:b] if f.name in per_atom else getattr(self, f.name)[start:stop]
+            for f in fields(self)
+            if f.name != "offsets"
+        }
+        return StructureBlock(offsets=self.offsets[start : stop + 1] - a, **values)
