@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -26,6 +27,10 @@ class StructureBlock:
         forces: (n_atoms, 3), eV/Å, NaN where absent.
         has_energy: (n,).
         has_forces: (n,).
+        stress: (n, 3, 3), eV/Å³, or None if not read. Like the columns below, NaN where absent.
+        charges: Partial charges, (n_atoms,), e.
+        charge: Total charge, (n,), e.
+        multiplicity: (n,).
     """
 
     offsets: IntArray
@@ -37,6 +42,10 @@ class StructureBlock:
     forces: FloatArray
     has_energy: NDArray[np.bool_]
     has_forces: NDArray[np.bool_]
+    stress: FloatArray | None = None
+    charges: FloatArray | None = None
+    charge: FloatArray | None = None
+    multiplicity: FloatArray | None = None
 
     @property
     def n_structures(self) -> int:
@@ -77,12 +86,26 @@ class StructureBlock:
                 block.energy[i], block.has_energy[i] = s.energy, True
             if s.forces is not None:
                 block.forces[a:b], block.has_forces[i] = s.forces, True
+        block.stress = _optional_rows([s.stress for s in structures], (3, 3))
+        block.charge = _optional_rows([s.charge for s in structures], ())
+        block.multiplicity = _optional_rows([s.multiplicity for s in structures], ())
+        if any(s.charges is not None for s in structures):
+            block.charges = np.concatenate(
+                [np.full(s.n_atoms, np.nan) if s.charges is None else s.charges for s in structures]
+            )
         return block
 
     def structure(self, i: int) -> Structure:
         """Structure i as a record."""
         a, b = self.offsets[i], self.offsets[i + 1]
         isolated = not self.cell[i].any()
+
+        def label(values: FloatArray | None) -> FloatArray | None:
+            return None if values is None or np.isnan(values).all() else values
+
+        def scalar(values: FloatArray | None) -> float | None:
+            return None if values is None or np.isnan(values[i]) else float(values[i])
+
         return Structure(
             self.positions[a:b],
             [chemical_symbols[z] for z in self.numbers[a:b]],
@@ -90,15 +113,27 @@ class StructureBlock:
             self.forces[a:b] if self.has_forces[i] else None,
             None if isolated else self.cell[i],
             None if isolated else self.pbc[i],
+            stress=label(None if self.stress is None else self.stress[i]),
+            charges=label(None if self.charges is None else self.charges[a:b]),
+            charge=scalar(self.charge),
+            multiplicity=scalar(self.multiplicity),
         )
 
     def take(self, start: int, stop: int) -> StructureBlock:
         """Structures [start, stop) as views."""
         a, b = self.offsets[start], self.offsets[stop]
-        per_atom = {"positions", "numbers", "forces"}
+        per_atom = {"positions", "numbers", "forces", "charges"}
+        rows, atoms = slice(start, stop), slice(a, b)
         values = {
-            f.name: getattr(self, f.name)[a:b] if f.name in per_atom else getattr(self, f.name)[start:stop]
+            f.name: column[atoms if f.name in per_atom else rows]
             for f in fields(self)
-            if f.name != "offsets"
+            if f.name != "offsets" and (column := getattr(self, f.name)) is not None
         }
         return StructureBlock(offsets=self.offsets[start : stop + 1] - a, **values)
+
+
+def _optional_rows(values: Sequence[Any], shape: tuple[int, ...]) -> FloatArray | None:
+    """Rows (n, *shape) with NaN where a value is None; None if all are."""
+    if all(value is None for value in values):
+        return None
+    return np.array([np.full(shape, np.nan) if value is None else value for value in values])

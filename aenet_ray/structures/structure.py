@@ -94,9 +94,7 @@ class Structure:
         except (TypeError, ValueError) as error:
             raise StructureError(f"{self.source}: {name} are not numbers: {error}.") from None
         if shape is not None and array.shape != shape:
-            raise StructureError(
-                f"{self.source}: {name} have shape {array.shape}, expected {shape}."
-            )
+            raise StructureError(f"{self.source}: {name} have shape {array.shape}, expected {shape}.")
         return array
 
     def _optional(self, name: str, value: Any, shape: tuple[int, ...]) -> FloatArray | None:

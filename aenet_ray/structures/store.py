@@ -1,0 +1,342 @@
+"""The structure store: many structures in one HDF5 file, by columns, read by ranges."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import islice, pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from aenet_ray.errors import StoreError
+from aenet_ray.structures.block import StructureBlock
+from aenet_ray.structures.layout import COLUMNS, FORMAT, SCHEMA_VERSION, ContentHash
+from aenet_ray.structures.records import LABELS, Records, has_label
+from aenet_ray.structures.structure import FloatArray, IntArray, Structure
+from aenet_ray.structures.writer import BuildReport, StoreWriter
+
+
+class StructureStore:
+    """Structures in a file, read by ranges. Opening reads the attributes only, whatever the size.
+
+    A store can be pickled and sent to other processes, which open the file by its absolute path when
+    they first read; after a fork the file is opened anew as well.
+
+    Args:
+        path: A file written by :func:`write_store` or ``aenet-ray build``.
+
+    Raises:
+        StoreError: Missing, no structure store, of another schema version, or damaged.
+
+    Attributes:
+        path: Absolute path.
+        n_structures, n_atoms: Counts.
+        content_hash: Of structures and labels in their order, hexadecimal.
+        species: Chemical symbols present, by atomic number.
+        label_counts: Number of structures with each label.
+        fidelities: Names of the levels of theory present.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._file: h5py.File | None = None
+        self._pid = os.getpid()
+        attributes = self._attributes()
+        self.n_structures = int(attributes["n_structures"])
+        self.n_atoms = int(attributes["n_atoms"])
+        self.content_hash = str(attributes["content_hash"])
+        self.species: tuple[str, ...] = tuple(json.loads(attributes["species"]))
+        self.label_counts: dict[str, int] = json.loads(attributes["label_counts"])
+        self.fidelities: tuple[str, ...] = tuple(json.loads(attributes["fidelities"]))
+
+    # opening and closing
+
+    def _attributes(self) -> dict[str, Any]:
+        attributes = dict(self.file.attrs)
+        if attributes.get("format") != FORMAT:
+            self.close()
+            raise StoreError(
+                f"{self.path}: an HDF5 file, but no structure store. Build one with 'aenet-ray build'."
+            )
+        version = int(attributes.get("schema_version", -1))
+        if version != SCHEMA_VERSION:
+            self.close()
+            raise StoreError(
+                f"{self.path}: structure store of schema version {version}, this aenet_ray reads version "
+                f"{SCHEMA_VERSION}. Build it anew with 'aenet-ray build', or update aenet_ray."
+            )
+        return attributes
+
+    @property
+    def file(self) -> h5py.File:
+        """The open HDF5 file, opened if it is not."""
+        if self._file is None or self._pid != os.getpid():
+            self._file, self._pid = _open(self.path), os.getpid()
+        return self._file
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        if self._file is not None and self._pid == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def __enter__(self) -> StructureStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def __len__(self) -> int:
+        return self.n_structures
+
+    def __repr__(self) -> str:
+        return f"StructureStore({str(self.path)!r}: {self.n_structures} structures, {self.n_atoms} atoms)"
+
+    # what is there
+
+    def n_with(self, label: str) -> int:
+        """Number of structures with a label: energy, forces, stress, charges, charge, multiplicity."""
+        return self.label_counts[label]
+
+    @property
+    def has_energy_any(self) -> bool:
+        return self.n_with("energy") > 0
+
+    @property
+    def has_forces_any(self) -> bool:
+        return self.n_with("forces") > 0
+
+    @property
+    def has_stress_any(self) -> bool:
+        return self.n_with("stress") > 0
+
+    @property
+    def has_charges_any(self) -> bool:
+        return self.n_with("charges") > 0
+
+    # columns over ranges of structures [start, stop); everything by default
+
+    def _range(self, start: int, stop: int | None) -> tuple[int, int]:
+        stop = self.n_structures if stop is None else stop
+        if not 0 <= start <= stop <= self.n_structures:
+            raise IndexError(
+                f"{self.path}: structures [{start}, {stop}) asked for, there are {self.n_structures}."
+            )
+        return start, stop
+
+    def _column(self, path: str, start: int, stop: int) -> NDArray:
+        column = COLUMNS[path]
+        try:
+            dataset = self.file.get(path)
+            if dataset is None:
+                return np.full((stop - start, *column.shape), column.fill, dtype=column.dtype)
+            return dataset[start:stop]
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: column {path} is damaged: {error}. Build the store anew."
+            ) from None
+
+    def _per_structure(self, name: str, start: int, stop: int | None) -> NDArray:
+        return self._column(f"structures/{name}", *self._range(start, stop))
+
+    def offsets(self, start: int = 0, stop: int | None = None) -> IntArray:
+        """First atom of each structure in the whole store, and the end of the last, (stop - start + 1,)."""
+        start, stop = self._range(start, stop)
+        try:
+            return self.file["structures/offsets"][start : stop + 1]
+        except (OSError, KeyError) as error:
+            raise StoreError(f"{self.path}: offsets are damaged: {error}. Build the store anew.") from None
+
+    def n_atoms_per_structure(self, start: int = 0, stop: int | None = None) -> IntArray:
+        """(stop - start,)"""
+        return np.diff(self.offsets(start, stop))
+
+    def energies(self, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Total energies, (stop - start,), eV, NaN where absent."""
+        return self._per_structure("energy", start, stop)
+
+    def has(self, label: str, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
+        """Whether each structure has a label, (stop - start,)."""
+        return has_label(self._per_structure("labels", start, stop), label)
+
+    def frames(self, start: int = 0, stop: int | None = None) -> IntArray:
+        """Frame of each structure in its source, (stop - start,)."""
+        return self._per_structure("frame", start, stop)
+
+    def fidelity_indices(self, start: int = 0, stop: int | None = None) -> NDArray[np.int16]:
+        """Index into :attr:`fidelities`, (stop - start,), -1 where none is named."""
+        return self._per_structure("fidelity", start, stop)
+
+    def sources(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Where each structure came from: a path, or archive and member."""
+        indices = self._per_structure("source", start, stop)
+        if len(indices) == 0:
+            return []
+        first = int(indices[0])  # indices never decrease
+        texts = self._texts("sources", first, int(indices[-1]) + 1)
+        return [texts[i] for i in (indices - first).tolist()]
+
+    def names(self, start: int = 0, stop: int | None = None) -> list[str | None]:
+        """Name of each structure, None where it has none."""
+        start, stop = self._range(start, stop)
+        if "names" not in self.file:
+            return [None] * (stop - start)
+        return [text or None for text in self._texts("names", start, stop)]
+
+    def identifiers(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """A unique text for each structure: name or source, and ``#frame=k``."""
+        start, stop = self._range(start, stop)
+        rows = zip(
+            range(start, stop),
+            self.names(start, stop),
+            self.sources(start, stop),
+            self.frames(start, stop).tolist(),
+            strict=True,
+        )
+        return [
+            f"{name or (f'structure_{i:06d}' if source == '<memory>' else source)}#frame={frame}"
+            for i, name, source, frame in rows
+        ]
+
+    def _texts(self, group: str, start: int, stop: int) -> list[str]:
+        offsets = self.file[f"{group}/offsets"][start : stop + 1]
+        data = (
+            self.file[f"{group}/utf8"][offsets[0] : offsets[-1]].tobytes()
+            if offsets[-1] > offsets[0]
+            else b""
+        )
+        ends = (offsets - offsets[0]).tolist()
+        return [data[a:b].decode() for a, b in pairwise(ends)]
+
+    # structures
+
+    def read(
+        self, start: int = 0, stop: int | None = None, *, labels: Iterable[str] = ("energy", "forces")
+    ) -> StructureBlock:
+        """Structures [start, stop) as flat arrays: one contiguous read a column.
+
+        Args:
+            labels: Labels to read; the others come as absent. ``LABELS`` in
+                :mod:`aenet_ray.structures.records` names all.
+
+        Raises:
+            IndexError: Outside the store.
+            StoreError: The file is damaged.
+        """
+        start, stop = self._range(start, stop)
+        offsets, wanted = self.offsets(start, stop), set(labels)
+        a, b = int(offsets[0]), int(offsets[-1])
+        bits = self._per_structure("labels", start, stop)
+        optional: dict[str, FloatArray] = {
+            name: self._column(f"structures/{name}", start, stop)
+            for name in ("stress", "charge", "multiplicity")
+            if name in wanted and self.n_with(name)
+        }
+        if "charges" in wanted and self.has_charges_any:
+            optional["charges"] = self._column("atoms/charges", a, b)
+        return StructureBlock(
+            offsets=offsets - a,
+            positions=self._column("atoms/positions", a, b),
+            numbers=self._column("atoms/numbers", a, b).astype(np.int16),
+            cell=self._column("structures/cell", start, stop),
+            pbc=self._column("structures/pbc", start, stop).astype(bool),
+            energy=self._column("structures/energy", start, stop)
+            if "energy" in wanted
+            else np.full(stop - start, np.nan),
+            forces=self._column("atoms/forces", a, b) if "forces" in wanted else np.full((b - a, 3), np.nan),
+            has_energy=has_label(bits, "energy") & ("energy" in wanted),
+            has_forces=has_label(bits, "forces") & ("forces" in wanted),
+            **optional,
+        )
+
+    def structure(self, i: int) -> Structure:
+        """Structure i with every label, its name, source and frame."""
+        if not 0 <= i < self.n_structures:
+            raise IndexError(f"{self.path}: structure {i} asked for, there are {self.n_structures}.")
+        structure = self.read(i, i + 1, labels=LABELS).structure(0)
+        structure.name = self.names(i, i + 1)[0]
+        structure.source = self.sources(i, i + 1)[0]
+        structure.frame = int(self.frames(i, i + 1)[0])
+        fidelity = int(self.fidelity_indices(i, i + 1)[0])
+        structure.fidelity = None if fidelity < 0 else self.fidelities[fidelity]
+        return structure
+
+    def verify(self, block_structures: int = 4096) -> None:
+        """Read everything and compare with the content hash.
+
+        Raises:
+            StoreError: The data is not what was written.
+        """
+        content = ContentHash()
+        for start in range(0, self.n_structures, block_structures):
+            stop = min(start + block_structures, self.n_structures)
+            block = self.read(start, stop, labels=LABELS)
+            bits = self._per_structure("labels", start, stop)
+            records = Records(block, bits, [], [], np.empty(0, dtype=np.int64), [])
+            content.update(records, self.fidelity_indices(start, stop))
+        found = content.hexdigest(list(self.fidelities))
+        if found != self.content_hash:
+            raise StoreError(
+                f"{self.path}: content hash is {found}, {self.content_hash} was written. "
+                "Build the store anew."
+            )
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise StoreError(
+            f"{path}: no such file. Build a structure store with 'aenet-ray build FILES -o {path.name}'."
+        )
+    try:
+        return h5py.File(path, "r", locking=False)  # locks fail on many network file systems
+    except OSError as error:
+        kind = "truncated" if "truncated" in str(error) else "not an HDF5 file, or damaged"
+        raise StoreError(f"{path}: {kind}: {error}. Expected a structure store.") from None
+
+
+def write_store(
+    structures: Iterable[Structure], path: str | os.PathLike[str], *, block_structures: int = 256
+) -> BuildReport:
+    """Write structures to a store, in this process and streaming; atomic.
+
+    Args:
+        structures: Structures, in the order they shall have.
+        path: The store to write; replaced when complete.
+        block_structures: Structures kept in memory at a time.
+
+    Raises:
+        StructureError: A structure cannot be used, or there is none.
+        StoreError: The file cannot be written.
+    """
+    start = time.perf_counter()
+    iterator = iter(structures)
+    with StoreWriter(path) as writer:
+        while batch := list(islice(iterator, block_structures)):
+            writer.append(Records.from_structures(batch))
+        content_hash = writer.finish()
+    return BuildReport(
+        path=Path(path).absolute(),
+        n_structures=writer.n_structures,
+        n_atoms=writer.n_atoms,
+        content_hash=content_hash,
+        n_bytes=Path(path).stat().st_size,
+        seconds=time.perf_counter() - start,
+    )
