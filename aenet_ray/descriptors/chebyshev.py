@@ -1,0 +1,405 @@
+"""The Artrith-Urban-Ceder Chebyshev descriptor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import numbers as abc_numbers
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from aenet_ray.descriptors import kernels, operators
+from aenet_ray.descriptors.coefficients import angular_tables, chebyshev_to_legendre, typespin
+from aenet_ray.descriptors.neighbors import Edges, find_neighbors
+from aenet_ray.descriptors.torch_backend import BasisSettings
+from aenet_ray.errors import DescriptorError
+from aenet_ray.structures.structure import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from aenet_ray.structures.block import StructureBlock
+
+NUMERIC_VERSION = 1  # raised when the same parameters would give other numbers
+BACKENDS = ("auto", "compiled", "torch")
+
+
+class ChebyshevDescriptor:
+    """Radial and angular Chebyshev features of every atom, plain and weighted by neighbour species.
+
+    One row has [RAD_0.., ANG_0..] and, for more than one species, [RADW_0.., ANGW_0..] after it. Cost is
+    linear in the number of neighbours; no triplets and no Jacobian are stored.
+
+    Args:
+        species: Chemical symbols. Their order fixes the species weights and is never changed.
+        rad_order: Highest radial order, >= 0.
+        rad_cutoff: Radial cutoff, Å.
+        ang_order: Highest angular order, >= 0.
+        ang_cutoff: Angular cutoff, Å; may exceed the radial one.
+        min_cutoff: Pairs at this distance or nearer are ignored, Å.
+        device: Where features are computed by torch.
+        dtype: Type of the tensors returned, torch.float64 or torch.float32. The compiled kernel always
+            sums in float64.
+        backend: 'compiled' (CPU kernel), 'torch' (any device), or 'auto': compiled on the CPU, torch elsewhere.
+
+    Raises:
+        DescriptorError: A parameter is not allowed.
+
+    Source:
+        Artrith, Urban, Ceder, Phys. Rev. B 96, 014112 (2017).
+    """
+
+    def __init__(
+        self,
+        species: Sequence[str],
+        rad_order: int,
+        rad_cutoff: float,
+        ang_order: int,
+        ang_cutoff: float,
+        min_cutoff: float = 0.55,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float64,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        self.species = _checked_species(species)
+        self.rad_order = _checked_order("rad_order", rad_order)
+        self.rad_cutoff = _checked_length("rad_cutoff", rad_cutoff, positive=True)
+        self.ang_order = _checked_order("ang_order", ang_order)
+        self.ang_cutoff = _checked_length("ang_cutoff", ang_cutoff, positive=True)
+        self.min_cutoff = _checked_length("min_cutoff", min_cutoff, positive=False)
+        if self.min_cutoff >= self.max_cutoff:
+            raise DescriptorError(
+                f"min_cutoff is {self.min_cutoff} Å, expected less than the larger cutoff, {self.max_cutoff} Å."
+            )
+        self.device = torch.device(device)
+        if dtype not in (torch.float32, torch.float64):
+            raise DescriptorError(f"dtype is {dtype}, expected torch.float32 or torch.float64.")
+        self.dtype = dtype
+        self.requested_backend = backend
+        self.backend = _chosen_backend(backend, self.device)
+        self.species_to_idx = {s: i for i, s in enumerate(self.species)}
+        self.typespin = typespin(len(self.species))
+        self.multi = len(self.species) > 1
+
+    @property
+    def max_cutoff(self) -> float:
+        """The larger of the two cutoffs: how far neighbours are searched, Å."""
+        return max(self.rad_cutoff, self.ang_cutoff)
+
+    @property
+    def n_features(self) -> int:
+        return (2 if self.multi else 1) * (self.rad_order + self.ang_order + 2)
+
+    def get_n_features(self) -> int:
+        """Number of features of an atom."""
+        return self.n_features
+
+    def config(self) -> dict[str, Any]:
+        """Parameters as plain values, for ``from_config``."""
+        return {
+            "species": list(self.species),
+            "rad_order": self.rad_order,
+            "rad_cutoff": self.rad_cutoff,
+            "ang_order": self.ang_order,
+            "ang_cutoff": self.ang_cutoff,
+            "min_cutoff": self.min_cutoff,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "backend": self.requested_backend,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ChebyshevDescriptor:
+        """The descriptor of ``config()``."""
+        values = dict(config)
+        name = values.pop("dtype", "float64")
+        if name not in ("float32", "float64"):
+            raise DescriptorError(f"dtype is {name!r}, expected 'float32' or 'float64'.")
+        try:
+            return cls(dtype=getattr(torch, name), **values)
+        except TypeError as error:
+            raise DescriptorError(f"Descriptor configuration {config}: {error}.") from None
+
+    def fingerprint(self) -> str:
+        """Hash of all that the numbers depend on; not of type, device or backend."""
+        values = [self.species, self.rad_order, self.rad_cutoff, self.ang_order, self.ang_cutoff]
+        text = json.dumps(["chebyshev", NUMERIC_VERSION, *values, self.min_cutoff])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def species_index(self, numbers: ArrayLike) -> IntArray:
+        """Position in ``species`` of every atomic number, int64, (n_atoms,).
+
+        Raises:
+            DescriptorError: Names the species that the descriptor does not know.
+        """
+        z = np.asarray(numbers, dtype=np.int64)
+        if z.size and not (z.min() > 0 and z.max() < len(chemical_symbols)):
+            raise DescriptorError(f"Atomic numbers {sorted(set(z.tolist()))}, expected 1 to 118.")
+        index = self._index_of_number[z]
+        if (index < 0).any():
+            unknown = ", ".join(chemical_symbols[k] for k in np.unique(z[index < 0]))
+            raise DescriptorError(
+                f"Unknown species {unknown}: the descriptor was made for {', '.join(self.species)}. "
+                "Add them to its species list, or leave these structures out."
+            )
+        return index
+
+    @cached_property
+    def _index_of_number(self) -> IntArray:
+        table = np.full(len(chemical_symbols), -1, dtype=np.int64)
+        for symbol, i in self.species_to_idx.items():
+            table[atomic_numbers[symbol]] = i
+        return table
+
+    def edges(self, block: StructureBlock) -> Edges:
+        """Neighbours of every atom of a block within the larger cutoff."""
+        return find_neighbors(block.positions, block.offsets, block.cell, block.pbc, self.max_cutoff, self.min_cutoff)
+
+    def features(self, edges: Edges, species_index: IntArray) -> FloatArray:
+        """Features of every atom, float64, (n_atoms, F). Releases the GIL on the compiled backend."""
+        if self.backend == "torch":
+            return operators.torch_features(self, edges, species_index)
+        out = np.empty((edges.n_atoms, self.n_features))
+        kernels.features_kernel(*self._kernel_input(edges, species_index), out)
+        return out
+
+    def vjp(
+        self, edges: Edges, species_index: IntArray, g: FloatArray, *, structure_offsets: IntArray | None = None
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """J^T g: derivative of sum(g * features) with respect to positions and, if asked, strain.
+
+        Args:
+            edges: Neighbours.
+            species_index: (n_atoms,).
+            g: Derivative of the energy with respect to the features, (n_atoms, F).
+            structure_offsets: First atom of every structure and the end of the last, (n_structures + 1,);
+                given, the virial is returned.
+
+        Returns:
+            dE/dr, (n_atoms, 3), the negative of the forces; and sum over edges of r_a (dE/dr)_b,
+            (n_structures, 3, 3), or None. Divided by the volume the latter is the stress.
+        """
+        if self.backend == "torch":
+            return operators.torch_vjp(self, edges, species_index, g, structure_offsets)
+        g = np.ascontiguousarray(g, dtype=np.float64)
+        offsets, n = _structures(structure_offsets)
+        grad, virial = np.zeros((edges.n_atoms, 3)), np.zeros((n, 3, 3))
+        kernels.vjp_kernel(*self._kernel_input(edges, species_index), g, offsets, n > 0, grad, virial)
+        return grad, None if structure_offsets is None else virial
+
+    def jvp(
+        self,
+        edges: Edges,
+        species_index: IntArray,
+        v: FloatArray,
+        *,
+        strain: FloatArray | None = None,
+        structure_offsets: IntArray | None = None,
+    ) -> FloatArray:
+        """J v: change of the features, (n_atoms, F), for positions changing by ``v`` and cells by ``strain``.
+
+        Args:
+            edges: Neighbours.
+            species_index: (n_atoms,).
+            v: Tangents of the positions, (n_atoms, 3).
+            strain: Tangents of the edges, r_b' = r_b + sum_a r_a strain_ab, (n_structures, 3, 3).
+            structure_offsets: Needed with ``strain``, (n_structures + 1,).
+        """
+        if strain is not None and structure_offsets is None:
+            raise DescriptorError("jvp got strain but no structure_offsets; expected both or none.")
+        if self.backend == "torch":
+            return operators.torch_jvp(self, edges, species_index, v, strain, structure_offsets)
+        v = np.ascontiguousarray(v, dtype=np.float64)
+        offsets, n = _structures(structure_offsets if strain is not None else None)
+        tensor = np.zeros((n, 3, 3)) if strain is None else np.ascontiguousarray(strain, dtype=np.float64)
+        out = np.empty((edges.n_atoms, self.n_features))
+        kernels.jvp_kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
+        return out
+
+    def _kernel_input(self, edges: Edges, species_index: IntArray) -> Any:
+        weight = self.typespin[np.asarray(species_index)]
+        if len(weight) != edges.n_atoms:
+            raise DescriptorError(f"{len(weight)} species indices for {edges.n_atoms} atoms, expected one each.")
+        basis, tables = self._tables
+        settings = (self.rad_cutoff, self.rad_order, self.ang_cutoff, self.ang_order, basis, tables)
+        return (edges.ptr, edges.neighbor, edges.vectors, weight, self.multi, *settings)
+
+    @cached_property
+    def _tables(self) -> tuple[FloatArray, tuple[np.ndarray, ...]]:
+        return chebyshev_to_legendre(self.ang_order), tuple(angular_tables(self.ang_order))
+
+    @cached_property
+    def settings(self) -> BasisSettings:
+        """The numbers behind the formulas, for the torch backend."""
+        orders = (self.rad_order, self.rad_cutoff, self.ang_order, self.ang_cutoff)
+        return BasisSettings(*orders, tuple(self.typespin.tolist()), self.multi)
+
+    def forward_from_positions(
+        self,
+        positions: ArrayLike | Tensor,
+        species: Sequence[str],
+        cell: ArrayLike | Tensor | None = None,
+        pbc: ArrayLike | None = None,
+    ) -> Tensor:
+        """Features of one structure, (n_atoms, F), in ``dtype`` on ``device``.
+
+        Differentiable in ``positions`` where these are a tensor that requires gradients.
+
+        Args:
+            positions: (n_atoms, 3), Å; need not lie inside the cell.
+            species: Chemical symbols, (n_atoms,).
+            cell: Lattice vectors as rows, (3, 3), Å; None for an isolated structure.
+            pbc: Periodic along each lattice vector, (3,); all true where a cell is given.
+        """
+        tensor = _as_tensor(positions)
+        edges, index = self._edges_of(tensor, species, cell, pbc)
+        return self._from_edges(tensor, edges, index)
+
+    def forward(
+        self,
+        positions: ArrayLike | Tensor,
+        species: Sequence[str],
+        neighbor_indices: Sequence[ArrayLike] | None = None,
+        neighbor_vectors: Sequence[ArrayLike] | None = None,
+        cell: ArrayLike | None = None,
+        pbc: ArrayLike | None = None,
+    ) -> Tensor:
+        """As ``forward_from_positions``, from neighbour lists where these are given.
+
+        Args:
+            positions: (n_atoms, 3), Å.
+            species: Chemical symbols, (n_atoms,).
+            neighbor_indices: Of every atom, the atoms whose images are its neighbours.
+            neighbor_vectors: Of every atom, the vectors to them, (n_neighbours, 3), Å.
+            cell: Used without lists, (3, 3), Å.
+            pbc: Used without lists, (3,).
+        """
+        if neighbor_indices is None or neighbor_vectors is None:
+            return self.forward_from_positions(positions, species, cell, pbc)
+        tensor = _as_tensor(positions)
+        index = self._index_of(species)
+        edges = self._edges_from_lists(len(index), neighbor_indices, neighbor_vectors)
+        return self._from_edges(tensor, edges, index)
+
+    __call__ = forward_from_positions
+
+    def compute_feature_gradients(
+        self,
+        positions: ArrayLike | Tensor,
+        species: Sequence[str],
+        cell: ArrayLike | None = None,
+        pbc: ArrayLike | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Features (N, F) and the dense d features[i, f] / d positions[a, x], (N, F, N, 3). For small systems."""
+        tensor = _as_tensor(positions).detach()
+        edges, index = self._edges_of(tensor, species, cell, pbc)
+        n = len(index)
+        gradient = np.empty((n, self.n_features, n, 3))
+        for a in range(n):
+            for x in range(3):
+                v = np.zeros((n, 3))
+                v[a, x] = 1.0
+                gradient[:, :, a, x] = self.jvp(edges, index, v)
+        return self._tensor(self.features(edges, index)), self._tensor(gradient)
+
+    def _tensor(self, values: FloatArray) -> Tensor:
+        return torch.from_numpy(values).to(self.device, self.dtype)
+
+    def _from_edges(self, positions: Tensor, edges: Edges, index: IntArray) -> Tensor:
+        if not positions.requires_grad:
+            return self._tensor(self.features(edges, index))
+        return operators.descriptor_features(self, positions, edges, index).to(self.device, self.dtype)
+
+    def _index_of(self, species: Sequence[str]) -> IntArray:
+        unknown = sorted({str(s) for s in species} - set(self.species))
+        if unknown:
+            raise DescriptorError(
+                f"Unknown species {', '.join(unknown)}: the descriptor was made for {', '.join(self.species)}."
+            )
+        return np.array([self.species_to_idx[s] for s in species], dtype=np.int64)
+
+    def _edges_of(self, positions: Tensor, species: Sequence[str], cell: Any, pbc: Any) -> tuple[Edges, IntArray]:
+        index = self._index_of(species)
+        points = positions.detach().cpu().double().numpy()
+        if points.shape != (len(index), 3):
+            raise DescriptorError(f"positions have shape {points.shape}, expected ({len(index)}, 3).")
+        box = np.zeros((3, 3)) if cell is None else _as_tensor(cell).detach().cpu().double().numpy()
+        flags = np.full(3, cell is not None) if pbc is None else np.asarray(pbc, dtype=bool) & (cell is not None)
+        edges = find_neighbors(points, [0, len(index)], box, flags, self.max_cutoff, self.min_cutoff)
+        return edges, index
+
+    def _edges_from_lists(self, n_atoms: int, indices: Sequence[ArrayLike], vectors: Sequence[ArrayLike]) -> Edges:
+        if len(indices) != n_atoms or len(vectors) != n_atoms:
+            raise DescriptorError(
+                f"{len(indices)} index and {len(vectors)} vector lists for {n_atoms} atoms, expected one each."
+            )
+        rows = [np.asarray(v, dtype=np.float64).reshape(-1, 3) for v in vectors]
+        distances = [np.sqrt((r**2).sum(1)) for r in rows]
+        keep = [(d > self.min_cutoff) & (d <= self.max_cutoff) for d in distances]
+        counts = np.array([k.sum() for k in keep], dtype=np.int64)
+        neighbor = [np.asarray(j, dtype=np.int32)[k] for j, k in zip(indices, keep, strict=True)]
+        return Edges(
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            np.concatenate([*neighbor, np.empty(0, np.int32)]),
+            np.concatenate([*(r[k] for r, k in zip(rows, keep, strict=True)), np.empty((0, 3))]),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"ChebyshevDescriptor({self.species}, rad {self.rad_order} to {self.rad_cutoff} Å, "
+            f"ang {self.ang_order} to {self.ang_cutoff} Å, {self.n_features} features, {self.backend})"
+        )
+
+
+def _as_tensor(values: ArrayLike | Tensor) -> Tensor:
+    """Tensors as they are, everything else in float64 (torch would make float32 of a list)."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values, dtype=np.float64))
+
+
+def _structures(offsets: IntArray | None) -> tuple[IntArray, int]:
+    if offsets is None:
+        return np.zeros(1, dtype=np.int64), 0
+    offsets = np.ascontiguousarray(offsets, dtype=np.int64)
+    return offsets, len(offsets) - 1
+
+
+def _checked_species(species: Sequence[str]) -> list[str]:
+    symbols = [species] if isinstance(species, str) else list(species)
+    if not symbols:
+        raise DescriptorError("species is empty, expected at least one chemical symbol.")
+    for s in symbols:
+        if s not in atomic_numbers or s == "X":
+            raise DescriptorError(f"species contains {s!r}, expected chemical symbols such as 'Ti'.")
+    if len(set(symbols)) != len(symbols):
+        raise DescriptorError(f"species is {symbols}, expected every symbol once.")
+    return symbols
+
+
+def _checked_order(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, abc_numbers.Integral) or value < 0:
+        raise DescriptorError(f"{name} is {value!r}, expected an integer >= 0.")
+    return int(value)
+
+
+def _checked_length(name: str, value: float, *, positive: bool) -> float:
+    ok = isinstance(value, abc_numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not ok or value < 0 or (positive and value == 0):
+        raise DescriptorError(f"{name} is {value!r}, expected a finite length {'> 0' if positive else '>= 0'} in Å.")
+    return float(value)
+
+
+def _chosen_backend(backend: str, device: torch.device) -> str:
+    if backend not in BACKENDS:
+        raise DescriptorError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}.")
+    if backend == "compiled" and device.type != "cpu":
+        raise DescriptorError(f"backend is 'compiled' on device {device}, expected 'cpu'; use 'auto' or 'torch'.")
+    if backend == "auto":
+        return "compiled" if device.type == "cpu" else "torch"
+    return backend

@@ -1,0 +1,90 @@
+"""Neighbours within a cutoff, exact for any cell, for many structures at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aenet_ray.descriptors.neighbor_kernels import search_blocks
+from aenet_ray.errors import DescriptorError
+from aenet_ray.structures.structure import FloatArray, IntArray
+
+
+@dataclass(slots=True)
+class Edges:
+    """Ordered pairs (centre, neighbour image), grouped by centre; atoms index one flat block.
+
+    Args:
+        ptr: First edge of every centre and the end of the last one, int64, (n_atoms + 1,).
+        neighbor: Atom whose image is the neighbour, int32, (n_edges,).
+        vectors: From the centre to the neighbour image, Å, (n_edges, 3).
+    """
+
+    ptr: IntArray
+    neighbor: NDArray[np.int32]
+    vectors: FloatArray
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.ptr) - 1
+
+    @property
+    def n_edges(self) -> int:
+        return len(self.neighbor)
+
+    def center(self) -> IntArray:
+        """Centre of every edge, (n_edges,)."""
+        return np.repeat(np.arange(self.n_atoms), np.diff(self.ptr))
+
+
+def find_neighbors(
+    positions: ArrayLike,
+    offsets: ArrayLike,
+    cell: ArrayLike,
+    pbc: ArrayLike,
+    cutoff: float,
+    min_cutoff: float = 0.0,
+) -> Edges:
+    """All neighbours with min_cutoff < distance <= cutoff, images of the atom itself included.
+
+    Exact for small and skewed cells, atoms outside the cell, cutoffs over several cells and cells
+    periodic along some vectors only: nothing is wrapped, and every pair is tested on
+    ``positions[j] + n @ cell - positions[i]``. Releases the GIL.
+
+    Args:
+        positions: Atoms of all structures, Å, (n_atoms, 3).
+        offsets: First atom of every structure and the end of the last one, (n_structures + 1,).
+        cell: Lattice vectors as rows, Å, (n_structures, 3, 3). Those not periodic are ignored.
+        pbc: Periodic along each lattice vector, (n_structures, 3).
+        cutoff: Å.
+        min_cutoff: Å.
+
+    Raises:
+        DescriptorError: The periodic lattice vectors of a structure are linearly dependent.
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    offsets = np.ascontiguousarray(offsets, dtype=np.int64)
+    cell = np.ascontiguousarray(cell, dtype=np.float64).reshape(-1, 3, 3)
+    pbc = np.ascontiguousarray(pbc, dtype=np.bool_).reshape(-1, 3)
+    status, ptr, neighbor, vectors = search_blocks(
+        positions, offsets, cell, pbc, largest_square(cutoff), largest_square(min_cutoff)
+    )
+    if status >= 0:
+        raise DescriptorError(
+            f"Structure {status}: its periodic lattice vectors {cell[status][pbc[status]].tolist()} are "
+            "linearly dependent, or not finite; expected vectors that span a volume."
+        )
+    return Edges(ptr, neighbor, vectors)
+
+
+def largest_square(distance: float) -> float:
+    """The largest float whose root is not above ``distance``: d2 <= it exactly where sqrt(d2) <= distance."""
+    square = distance * distance
+    while math.sqrt(square) > distance:
+        square = math.nextafter(square, 0.0)
+    while math.sqrt(math.nextafter(square, math.inf)) <= distance:
+        square = math.nextafter(square, math.inf)
+    return square
