@@ -1,0 +1,291 @@
+"""From a structure store to a feature store: which shards there are, and how one is made.
+
+A shard holds what training needs of a range of structures: features, geometry, labels, and each structure's
+share of the statistics. It is written to a temporary folder and renamed, so a shard that exists is whole.
+Everything here runs in one process, without Ray; the Ray pipeline calls the same functions from its actors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.errors import DescriptorError, StoreError
+from aenet_ray.progress import progress_bar
+from aenet_ray.structures.block import StructureBlock
+from aenet_ray.structures.store import StructureStore
+from aenet_ray.structures.structure import FloatArray, IntArray
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+SHARD_BYTES = 64 << 20
+PER_ATOM = ("features", "positions", "species", "forces")
+PER_STRUCTURE = ("n_atoms", "cell", "pbc", "energy", "has_forces", "max_force", "composition", "moments")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Structures [start, stop) of the store, kept in the folder ``name``."""
+
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"shard_{self.number:06d}"
+
+
+def entry_key(store: StructureStore, descriptor: ChebyshevDescriptor, dtype: str) -> str:
+    """Name of the entry: what went in decides it, so equal input finds equal output."""
+    text = json.dumps([SCHEMA, store.content_hash, descriptor.fingerprint(), dtype])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def plan_shards(store: StructureStore, n_features: int, dtype: str) -> list[Shard]:
+    """Ranges of structures: about 64 MB of features each, and a few even of little data, to share out.
+
+    Depends on the data alone, never on the number of workers, so that any number finds the same shards.
+    """
+    n = store.n_structures
+    total = store.n_atoms * n_features * np.dtype(dtype).itemsize
+    count = max(-(-total // SHARD_BYTES), min(8, n // 256), 1)
+    cuts = np.linspace(0, n, count + 1).astype(int)
+    return [Shard(i, int(a), int(b)) for i, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))]
+
+
+def check_species(store: StructureStore, descriptor: ChebyshevDescriptor) -> None:
+    """Raises:
+    DescriptorError: The store has species that the descriptor does not know.
+    """
+    unknown = [s for s in store.species if s not in descriptor.species]
+    if unknown:
+        raise DescriptorError(
+            f"{store.path}: holds species {', '.join(unknown)}, which the descriptor "
+            f"(species {', '.join(descriptor.species)}) does not list. Add them to its species, or build the "
+            "store without those structures."
+        )
+
+
+def structure_moments(features: FloatArray, offsets: IntArray) -> FloatArray:
+    """Sum, sum of squares, minimum and maximum over each structure's atoms, (n, 4, n_features)."""
+    starts = offsets[:-1]
+    return np.stack(
+        [
+            np.add.reduceat(features, starts),
+            np.add.reduceat(features**2, starts),
+            np.minimum.reduceat(features, starts),
+            np.maximum.reduceat(features, starts),
+        ],
+        axis=1,
+    )
+
+
+def shard_columns(block: StructureBlock, descriptor: ChebyshevDescriptor, dtype: str) -> dict[str, np.ndarray]:
+    """All columns of a shard, features included."""
+    species = descriptor.species_index(block.numbers)
+    features = descriptor.features(descriptor.edges(block), species)
+    n_species = len(descriptor.species)
+    counts = np.bincount(block.structure_index * n_species + species, minlength=block.n_structures * n_species)
+    magnitude = np.sqrt(np.einsum("ax,ax->a", block.forces, block.forces))
+    return {
+        "features": features.astype(dtype),
+        "positions": block.positions,
+        "species": species.astype(np.int8),
+        "forces": block.forces,
+        "n_atoms": np.diff(block.offsets).astype(np.int32),
+        "cell": block.cell,
+        "pbc": block.pbc,
+        "energy": block.energy,
+        "has_forces": block.has_forces,
+        "max_force": np.maximum.reduceat(magnitude, block.offsets[:-1]),
+        "composition": counts.reshape(-1, n_species).astype(np.int32),
+        "moments": structure_moments(features, block.offsets),
+    }
+
+
+def write_shard(
+    block: StructureBlock, shard: Shard, entry: Path, descriptor: ChebyshevDescriptor, dtype: str
+) -> dict[str, Any]:
+    """Featurize the structures of a shard and put its folder in place; returns its record."""
+    columns = shard_columns(block, descriptor, dtype)
+    temporary = entry / f".{shard.name}.{uuid.uuid4().hex[:8]}"
+    temporary.mkdir(parents=True)
+    files = {}
+    for name, values in columns.items():
+        path = temporary / f"{name}.npy"
+        np.save(path, np.ascontiguousarray(values))
+        files[name] = {"bytes": path.stat().st_size, "crc32": checksum(path), "mtime_ns": path.stat().st_mtime_ns}
+    record = {
+        "number": shard.number,
+        "start": shard.start,
+        "stop": shard.stop,
+        "n_atoms": block.n_atoms,
+        "files": files,
+    }
+    (temporary / "record.json").write_text(json.dumps(record))
+    target = entry / shard.name
+    if target.exists():
+        shutil.rmtree(target)
+    try:
+        os.replace(temporary, target)
+    except OSError:
+        # Another worker made the same shard at the same time: its content is the same by construction.
+        shutil.rmtree(temporary, ignore_errors=True)
+    return record
+
+
+def checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def read_record(entry: Path, shard: Shard) -> dict[str, Any] | None:
+    """Record of a shard that is whole and unchanged; None if it must be (re)made.
+
+    Sizes are always compared; checksums only where a file's time differs from the recorded one, so that
+    asking again costs nothing and a damaged or copied file is still looked at.
+    """
+    folder = entry / shard.name
+    try:
+        record = json.loads((folder / "record.json").read_text())
+        if (record["start"], record["stop"]) != (shard.start, shard.stop):
+            return None
+        for name in (*PER_ATOM, *PER_STRUCTURE):
+            path, expected = folder / f"{name}.npy", record["files"][name]
+            status = path.stat()
+            if status.st_size != expected["bytes"]:
+                return None
+            if status.st_mtime_ns != expected["mtime_ns"] and checksum(path) != expected["crc32"]:
+                return None
+    except (OSError, ValueError, KeyError):
+        return None
+    return record
+
+
+def missing_shards(entry: Path, shards: Sequence[Shard]) -> list[Shard]:
+    return [s for s in shards if read_record(entry, s) is None]
+
+
+def write_index(
+    entry: Path, store: StructureStore, descriptor: ChebyshevDescriptor, dtype: str, shards: Sequence[Shard]
+) -> None:
+    """Join the shards' per-structure columns and write the index: the entry is complete once it exists."""
+    for name in ("n_atoms", "energy", "has_forces", "max_force", "composition"):
+        parts = [np.load(entry / s.name / f"{name}.npy") for s in shards]
+        _save(entry / f"{name}.npy", np.concatenate(parts))
+    records = [read_record(entry, s) for s in shards]
+    index = {
+        "schema": SCHEMA,
+        "key": entry_key(store, descriptor, dtype),
+        "store": {"path": str(store.path), "content_hash": store.content_hash},
+        "descriptor": descriptor.config(),
+        "descriptor_fingerprint": descriptor.fingerprint(),
+        "dtype": dtype,
+        "n_features": descriptor.n_features,
+        "n_structures": store.n_structures,
+        "n_atoms": store.n_atoms,
+        "shards": [{k: r[k] for k in ("number", "start", "stop", "n_atoms")} for r in records if r],
+    }
+    temporary = entry / f".index.{uuid.uuid4().hex[:8]}"
+    temporary.write_text(json.dumps(index, indent=1, default=str))
+    os.replace(temporary, entry / "index.json")
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.npy")
+    np.save(temporary, values)
+    os.replace(temporary, path)
+
+
+ShardRunner = Callable[[StructureStore, Path, ChebyshevDescriptor, str, Sequence[Shard], Callable[[int], None]], None]
+"""Makes the given shards, calling back with the structures of each one done."""
+
+
+def in_process(
+    store: StructureStore,
+    entry: Path,
+    descriptor: ChebyshevDescriptor,
+    dtype: str,
+    shards: Sequence[Shard],
+    done: Callable[[int], None],
+) -> None:
+    """Make shards with this process's cores: the compiled kernels release the interpreter."""
+
+    def make(shard: Shard) -> int:
+        write_shard(store.read(shard.start, shard.stop), shard, entry, descriptor, dtype)
+        return shard.stop - shard.start
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        results: Iterable[int] = pool.map(make, shards)
+        for n in results:
+            done(n)
+
+
+def featurize(
+    store: StructureStore,
+    descriptor: ChebyshevDescriptor,
+    directory: str | Path,
+    dtype: str = "float64",
+    *,
+    run: ShardRunner = in_process,
+    progress: bool = True,
+) -> Path:
+    """Make sure that the features of a store exist, and return the folder of the entry.
+
+    What is there and whole is kept: a second call does nothing, a killed one is finished, a damaged shard is
+    made again.
+
+    Args:
+        store: Structures.
+        descriptor: Features are raw, before any normalisation.
+        directory: Parent of all entries.
+        dtype: 'float32' or 'float64', of the stored features. Geometry, labels and statistics are float64.
+        run: How missing shards are made: in this process, or on Ray.
+        progress: Show a progress bar.
+
+    Raises:
+        DescriptorError: The store holds species the descriptor does not know.
+    """
+    check_species(store, descriptor)
+    entry = Path(directory).absolute() / entry_key(store, descriptor, dtype)
+    shards = plan_shards(store, descriptor.n_features, dtype)
+    missing = missing_shards(entry, shards)
+    if not missing and (entry / "index.json").exists():
+        logger.info("features: %d structures already there in %s, nothing to do", store.n_structures, entry)
+        return entry
+    entry.mkdir(parents=True, exist_ok=True)
+    n_missing = sum(s.stop - s.start for s in missing)
+    if n_missing < store.n_structures:
+        logger.info(
+            "features: %d of %d structures are there, making the rest",
+            store.n_structures - n_missing,
+            store.n_structures,
+        )
+    with progress_bar("featurizing", n_missing, "structures", show=progress) as advance:
+        if missing:
+            run(store, entry, descriptor, dtype, missing, advance)
+    if left := missing_shards(entry, shards):
+        raise StoreError(
+            f"{entry}: {len(left)} of {len(shards)} shards could not be made (the first is {left[0].name})."
+        )
+    write_index(entry, store, descriptor, dtype, shards)
+    logger.info("features: %d structures, %d atoms in %s", store.n_structures, store.n_atoms, entry)
+    return entry

@@ -1,0 +1,210 @@
+"""Energies, forces and stress of structures, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+
+from aenet_ray.config import Config
+from aenet_ray.models.ann import ANNModel
+from aenet_ray.structures.block import StructureBlock
+from aenet_ray.structures.structure import FloatArray, Structure
+
+
+class PredictionConfig(Config):
+    """How predictions are made.
+
+    Neighbours, features and networks of ``batch_size`` structures at a time are in memory.
+    """
+
+    timing: bool = False
+    """Keep the wall time of each stage in ``PredictOut.timing``."""
+    print_atomic_energies: bool = False
+    """Keep the energies of atoms in ``PredictOut.atom_energies``."""
+    batch_size: PositiveInt = 32
+    num_workers: int = Field(0, ge=0)
+    """Batches prepared in the background."""
+
+
+@dataclass(slots=True)
+class BlockPrediction:
+    """Of the structures of one block.
+
+    Args:
+        energy: Total, (n,), eV; cohesive: less the atomic energies, (n,), eV.
+        atom_energies: Sum to ``energy``, (n_atoms,), eV.
+        forces: (n_atoms, 3), eV/Å, or None.
+        stress: (n, 3, 3), eV/Å³, positive under tension, NaN without a three-dimensional cell, or None.
+    """
+
+    energy: FloatArray
+    cohesive: FloatArray
+    atom_energies: FloatArray
+    forces: FloatArray | None = None
+    stress: FloatArray | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def predict_block(
+    model: ANNModel, block: StructureBlock, *, forces: bool = False, stress: bool = False
+) -> BlockPrediction:
+    """Evaluate the potential on a block.
+
+    Raises:
+        DescriptorError: A species the descriptor does not know.
+    """
+    times = [time.perf_counter()]
+    descriptor, norm = model.descriptor, model.normalization
+    species = descriptor.species_index(block.numbers)
+    edges = descriptor.edges(block)
+    features = descriptor.features(edges, species)
+    times.append(time.perf_counter())
+    scale, offset = norm.scale_and_offset(descriptor.n_features)
+    order = np.argsort(species, kind="stable")
+    counts = np.bincount(species, minlength=len(descriptor.species)).tolist()
+    x = torch.from_numpy((features[order] - offset) * scale).to(model.device, model.dtype)
+    x.requires_grad_(forces or stress)
+    with torch.set_grad_enabled(forces or stress):
+        output = model.net(x, counts)
+    normalized = np.empty(block.n_atoms)
+    normalized[order] = output.detach().double().cpu().numpy()
+    atom_cohesive = normalized / norm.E_scaling + norm.E_shift
+    cohesive = np.add.reduceat(atom_cohesive, block.offsets[:-1]) if block.n_atoms else np.empty(0)
+    atom_energies = atom_cohesive + model.references[species]
+    energy = np.add.reduceat(atom_energies, block.offsets[:-1]) if block.n_atoms else np.empty(0)
+    times.append(time.perf_counter())
+    result = BlockPrediction(energy, cohesive, atom_energies)
+    if forces or stress:
+        (gradient,) = torch.autograd.grad(output.sum(), x)
+        g = np.empty_like(features)
+        g[order] = gradient.double().cpu().numpy() * (scale / norm.E_scaling)
+        dedr, virial = descriptor.vjp(edges, species, g, structure_offsets=block.offsets)
+        result.forces = -dedr
+        if stress and virial is not None:
+            result.stress = _stress(virial, block)
+    times.append(time.perf_counter())
+    names = ("featurization", "energy_eval", "force_eval")
+    result.seconds = dict(zip(names, np.diff(times).tolist(), strict=True))
+    return result
+
+
+def _stress(virial: FloatArray, block: StructureBlock) -> FloatArray:
+    """Virial over volume where the structure is periodic in all directions, else NaN."""
+    volume = np.abs(np.linalg.det(block.cell))
+    periodic = block.pbc.all(axis=1)
+    return np.where(periodic[:, None, None], virial / np.where(periodic, volume, 1.0)[:, None, None], np.nan)
+
+
+@dataclass
+class PredictOut:
+    """Predictions in the order of the input.
+
+    Attributes:
+        coords: Positions of each structure, (n_atoms, 3), Å.
+        forces: (n_atoms, 3) of each, eV/Å, or None.
+        stress: (3, 3) of each, eV/Å³, or None.
+        atom_types: Symbols of each.
+        atom_energies: (n_atoms,) of each, eV, summing to the total energy, or None.
+        cohesive_energy, total_energy: Of each, eV.
+        structure_paths: Where each came from.
+        timing: Seconds by stage, a list each, or None.
+    """
+
+    coords: list[FloatArray]
+    forces: list[FloatArray] | None
+    stress: list[FloatArray] | None
+    atom_types: list[list[str]]
+    atom_energies: list[FloatArray] | None
+    cohesive_energy: list[float]
+    total_energy: list[float]
+    structure_paths: list[str]
+    timing: dict[str, list[float]] | None
+    cells: list[FloatArray | None]
+    pbcs: list[np.ndarray | None]
+
+    @property
+    def num_structures(self) -> int:
+        return len(self.total_energy)
+
+    def num_atoms(self, i: int) -> int:
+        return len(self.atom_types[i])
+
+    @property
+    def total_energy_per_atom(self) -> list[float]:
+        return [e / self.num_atoms(i) for i, e in enumerate(self.total_energy)]
+
+    @property
+    def cohesive_energy_per_atom(self) -> list[float]:
+        return [e / self.num_atoms(i) for i, e in enumerate(self.cohesive_energy)]
+
+    def to_structures(self) -> list[Structure]:
+        """The structures with predicted labels."""
+        return [
+            Structure(
+                self.coords[i],
+                self.atom_types[i],
+                self.total_energy[i],
+                self.forces[i] if self.forces else None,
+                self.cells[i],
+                self.pbcs[i],
+                source=self.structure_paths[i],
+            )
+            for i in range(self.num_structures)
+        ]
+
+
+def predict_structures(
+    model: ANNModel,
+    structures: Iterable[Structure],
+    config: PredictionConfig,
+    *,
+    forces: bool = False,
+    stress: bool = False,
+) -> PredictOut:
+    """Predict structure by structure in blocks; see ``TorchANNPotential.predict``."""
+    out = PredictOut(
+        [], [] if forces else None, [] if stress else None, [], [] if config.print_atomic_energies else None,
+        [], [], [], {} if config.timing else None, [], [],
+    )  # fmt: skip
+    for part in _chunks(structures, config.batch_size):
+        block = StructureBlock.from_structures(part)
+        result = predict_block(model, block, forces=forces, stress=stress)
+        _append(out, part, block, result)
+    return out
+
+
+def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
+    part: list[Structure] = []
+    for s in structures:
+        part.append(s)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _append(out: PredictOut, part: list[Structure], block: StructureBlock, result: BlockPrediction) -> None:
+    for i, s in enumerate(part):
+        atoms = slice(int(block.offsets[i]), int(block.offsets[i + 1]))
+        out.coords.append(s.positions)
+        out.atom_types.append(list(s.species))
+        out.cells.append(s.cell)
+        out.pbcs.append(s.pbc)
+        out.structure_paths.append(s.source)
+        out.total_energy.append(float(result.energy[i]))
+        out.cohesive_energy.append(float(result.cohesive[i]))
+        if out.forces is not None and result.forces is not None:
+            out.forces.append(result.forces[atoms])
+        if out.stress is not None and result.stress is not None:
+            out.stress.append(result.stress[i])
+        if out.atom_energies is not None:
+            out.atom_energies.append(result.atom_energies[atoms])
+    if out.timing is not None:
+        for name, seconds in (*result.seconds.items(), ("total", sum(result.seconds.values()))):
+            out.timing.setdefault(name, []).append(seconds)

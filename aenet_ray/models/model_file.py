@@ -1,0 +1,62 @@
+"""Model files and checkpoints: tensors and plain values, loaded without executing anything."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aenet_ray.errors import CheckpointError
+
+SCHEMA_VERSION = "2.0"
+REQUIRED = ("architecture", "descriptor_config", "model_state_dict", "normalization")
+
+
+def write_model_file(path: str | Path, payload: dict[str, Any]) -> Path:
+    """Write atomically: a reader sees the old file or the new one, never a part.
+
+    Args:
+        payload: Tensors and plain values (numbers, text, lists, dicts) only.
+    """
+    path = Path(path)
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "timestamp": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "torch_version": str(torch.__version__),
+    }
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        torch.save(head | payload, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written: {error}") from None
+    return path
+
+
+def read_model_file(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a model file or checkpoint with ``weights_only``: no code in it can run.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: It is damaged, holds more than tensors and plain values, or is of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such model file or checkpoint.")
+    try:
+        payload = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path}: cannot be read as a model file ({reason}).") from None
+    if not isinstance(payload, dict) or any(k not in payload for k in REQUIRED):
+        raise CheckpointError(f"{path}: is no aenet_ray model file; expected the keys {', '.join(REQUIRED)}.")
+    if str(payload.get("schema_version", "")).split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise CheckpointError(
+            f"{path}: version {payload.get('schema_version')}, this aenet_ray reads {SCHEMA_VERSION}."
+        )
+    return payload

@@ -1,0 +1,277 @@
+"""The ænet potential as its users meet it: train, predict, save, export."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.errors import ConfigError, StructureError, TrainingError
+from aenet_ray.export.species_potential import SpeciesPotential
+from aenet_ray.features.featurize import featurize, in_process
+from aenet_ray.features.store import FeatureStore
+from aenet_ray.inference.predict import PredictionConfig, PredictOut, predict_structures
+from aenet_ray.models.ann import ANNModel
+from aenet_ray.models.model_file import read_model_file, write_model_file
+from aenet_ray.models.network import Architecture
+from aenet_ray.models.normalization import Normalization
+from aenet_ray.structures.readers import read_structures
+from aenet_ray.structures.store import StructureStore, write_store
+from aenet_ray.structures.structure import Structure
+from aenet_ray.training import checkpoint
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+from aenet_ray.training.driver import train_run
+from aenet_ray.training.output import TrainOut
+from aenet_ray.training.prepare import Split, prepare_run
+from aenet_ray.training.spec import torch_dtype
+
+
+class TorchANNPotential:
+    """A neural network per species on Chebyshev features (Behler-Parrinello with the ænet descriptor).
+
+    Args:
+        arch: Hidden layers per species, ``{'Ti': [(15, 'tanh'), (15, 'tanh')], ...}``; activations are linear,
+            tanh, sigmoid, mtanh and twist. A linear output node is added.
+        descriptor: Features, species and their order.
+
+    Raises:
+        ConfigError: A species has no layers, a layer is malformed, an activation is unknown.
+
+    Source:
+        Behler, Parrinello, Phys. Rev. Lett. 98, 146401 (2007); Artrith, Urban, Ceder, Phys. Rev. B 96, 014112
+        (2017).
+    """
+
+    def __init__(self, arch: Architecture, descriptor: ChebyshevDescriptor) -> None:
+        self.model = ANNModel(arch, descriptor)
+        self._payload: dict[str, Any] = {}
+
+    @property
+    def arch(self) -> dict[str, list[tuple[int, str]]]:
+        return self.model.net.arch
+
+    @property
+    def descriptor(self) -> ChebyshevDescriptor:
+        return self.model.descriptor
+
+    @property
+    def atomic_energies(self) -> dict[str, float]:
+        """Reference energy of each species, eV; empty before training."""
+        return self.model.atomic_energies
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """One value an epoch; empty before training."""
+        return dict(self._payload.get("training_history", {}))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """All that a model file holds besides the weights."""
+        hidden = ("model_state_dict", "optimizer_state_dict", "policy_state")
+        return {k: v for k, v in self._payload.items() if k not in hidden}
+
+    def train(
+        self,
+        structures: Any = None,
+        dataset: Any = None,
+        train_dataset: Any = None,
+        test_dataset: Any = None,
+        config: TorchTrainingConfig | None = None,
+        resume_from: str | Path | None = None,
+        *,
+        scaling: ScalingConfig | None = None,
+        run: RunConfig | None = None,
+    ) -> TrainOut:
+        """Train, in this process or on Ray, and keep the final weights.
+
+        Args:
+            structures: Paths, Structure records, ASE Atoms, or a structure store; split by ``testpercent``.
+            dataset: The same, under aenet-python's name.
+            train_dataset, test_dataset: The same, already split; no ``testpercent`` then.
+            config: Settings; None takes the defaults.
+            resume_from: Checkpoint to go on from for ``iterations`` more epochs.
+            scaling: Workers and devices; None trains in this process, without Ray.
+            run: Name and place of what the run leaves behind.
+
+        Raises:
+            ConfigError, StructureError, TrainingError: Input does not fit; before any worker starts.
+        """
+        config, run = config or TorchTrainingConfig(), run or RunConfig()
+        run_dir = new_run_dir(run)
+        start = None if resume_from is None else read_model_file(resume_from)
+        store, split = _as_store(
+            run_dir, structures if structures is not None else dataset, train_dataset, test_dataset
+        )
+        self._set_precision(config)
+        features = make_features(store, self.descriptor, config, Path(run.storage_path) / "features", scaling)
+        if start is not None:
+            checkpoint.load_weights(self.model, start, str(resume_from))
+        prepare_run(
+            run_dir,
+            features,
+            self.model,
+            config,
+            split=split,
+            references=None if start is None or config.atomic_energies else start["atomic_energies"],
+            start_epoch=0 if start is None else start["epoch"] + 1,
+        )
+        if resume_from is not None:
+            shutil.copyfile(resume_from, run_dir / "resume.pt")
+        train_run(run_dir, scaling, run, show_progress=config.show_progress)
+        self._load(read_model_file(run_dir / "model.pt"))
+        return TrainOut(self.history, config, run_dir)
+
+    def _set_precision(self, config: TorchTrainingConfig) -> None:
+        self.model.to(torch_dtype(config.precision, self.descriptor.dtype))
+
+    def predict(
+        self,
+        structures: Any,
+        eval_forces: bool = False,
+        config: PredictionConfig | None = None,
+        *,
+        eval_stress: bool = False,
+    ) -> PredictOut:
+        """Predict energies and, if asked, forces and stress.
+
+        Args:
+            structures: Paths, Structure records, ASE Atoms, or a structure store.
+
+        Raises:
+            StructureError: A file cannot be read.
+            DescriptorError: A species is unknown to the descriptor.
+        """
+        return predict_structures(
+            self.model, _iterate(structures), config or PredictionConfig(), forces=eval_forces, stress=eval_stress
+        )
+
+    def cohesive_energy(self, structure: Structure, atomic_energies: Mapping[str, float] | None = None) -> float:
+        """Stored total energy less the atomic energies, eV.
+
+        Raises:
+            StructureError: The structure has no energy.
+            ConfigError: No atomic energies are known.
+        """
+        energies = atomic_energies or self.atomic_energies
+        if not energies:
+            raise ConfigError("cohesive_energy: no atomic energies known; train with them, or pass them.")
+        if structure.energy is None:
+            raise StructureError(f"{structure.source}: has no energy to subtract atomic energies from.")
+        return structure.energy - sum(energies.get(s, 0.0) for s in structure.species)
+
+    def save(self, path: str | Path, extra_metadata: dict[str, Any] | None = None) -> None:
+        """Write the potential: tensors and plain values, read back without executing anything."""
+        payload = {**self._payload, **checkpoint.model_payload(self.model)}
+        if extra_metadata:
+            payload["extra_metadata"] = extra_metadata
+        write_model_file(path, payload)
+
+    @classmethod
+    def from_file(cls, path: str | Path, device: str | None = None) -> TorchANNPotential:
+        """Read a potential or a checkpoint.
+
+        Raises:
+            FileNotFoundError, CheckpointError: Missing, damaged, or of another kind.
+        """
+        payload = read_model_file(path)
+        config = payload["descriptor_config"] | ({"device": device} if device else {})
+        if not torch.cuda.is_available():
+            config = config | {"device": "cpu"}
+        arch = {s: [(n, a) for n, a in layers] for s, layers in payload["architecture"].items()}
+        potential = cls(arch, ChebyshevDescriptor.from_config(config))
+        potential._load(payload)
+        return potential
+
+    def _load(self, payload: dict[str, Any]) -> None:
+        self.model.to(self.descriptor.device, torch_dtype(payload["precision"], self.descriptor.dtype))
+        checkpoint.load_weights(self.model, payload, "model file")
+        self.model.normalization = Normalization.from_dict(payload["normalization"])
+        self.model.atomic_energies = dict(payload["atomic_energies"])
+        self._payload = payload
+
+    def species_potential(self, symbol: str, name: str = "aenet_ray") -> SpeciesPotential:
+        """One species' share as plain numbers, for writing in ænet's formats."""
+        model, norm, d = self.model, self.model.normalization, self.descriptor
+        n = d.n_features
+        layers = [
+            (w.detach().double().cpu().numpy(), b.detach().double().cpu().numpy()) for w, b in model.net.layers(symbol)
+        ]
+        return SpeciesPotential(
+            central_species=symbol,
+            species=tuple(d.species),
+            layers=tuple(layers),
+            activations=(*(a for _, a in model.net.arch[symbol]), "linear"),
+            rad_order=d.rad_order,
+            rad_cutoff=d.rad_cutoff,
+            ang_order=d.ang_order,
+            ang_cutoff=d.ang_cutoff,
+            min_cutoff=d.min_cutoff,
+            feature_mean=np.zeros(n) if norm.feature_mean is None else norm.feature_mean,
+            feature_std=np.ones(n) if norm.feature_std is None else norm.feature_std,
+            feature_min=norm.feature_min,
+            feature_max=norm.feature_max,
+            normalize_features=norm.normalize_features,
+            E_scaling=norm.E_scaling,
+            E_shift=norm.E_shift,
+            atomic_energies=model.atomic_energies,
+            training_set=name,
+        )
+
+
+def new_run_dir(run: RunConfig) -> Path:
+    """Folder of a new run, absolute: workers have other working directories.
+
+    Raises:
+        TrainingError: It cannot be made.
+    """
+    name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    path = Path(run.storage_path).absolute() / name
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{path}: the run's folder cannot be made: {error}") from None
+    return path
+
+
+def make_features(
+    store: StructureStore,
+    descriptor: ChebyshevDescriptor,
+    config: TorchTrainingConfig,
+    directory: Path,
+    scaling: ScalingConfig | None,
+) -> FeatureStore:
+    """Features of all structures, made where they are missing, here or on Ray."""
+    run = in_process
+    if scaling is not None:
+        from aenet_ray.features.pipeline import on_ray
+
+        run = on_ray(scaling.featurize_actors)
+    dtype = str(torch_dtype(config.precision, descriptor.dtype)).removeprefix("torch.")
+    return FeatureStore(featurize(store, descriptor, directory, dtype, run=run, progress=config.show_progress))
+
+
+def _iterate(structures: Any) -> Any:
+    if isinstance(structures, StructureStore):
+        return (structures.structure(i) for i in range(len(structures)))
+    return read_structures(structures)
+
+
+def _as_store(run_dir: Path, structures: Any, train: Any, test: Any) -> tuple[StructureStore, Split | None]:
+    """The input as one structure store, and the split where it came in two parts."""
+    if train is not None:
+        parts = [list(_iterate(train)), [] if test is None else list(_iterate(test))]
+        store = StructureStore(write_store([*parts[0], *parts[1]], run_dir / "structures.h5").path)
+        return store, Split(np.arange(len(parts[0])), np.arange(len(parts[0]), len(store)))
+    if structures is None:
+        raise TrainingError("train: no data; give structures, dataset, or train_dataset.")
+    if isinstance(structures, StructureStore):
+        return structures, None
+    if isinstance(structures, (str, Path)) and str(structures).endswith((".h5", ".hdf5")):
+        return StructureStore(structures), None
+    return StructureStore(write_store(read_structures(structures), run_dir / "structures.h5").path), None

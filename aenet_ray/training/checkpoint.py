@@ -1,0 +1,83 @@
+"""Checkpoints: everything the next epoch depends on, rotation, and finding the newest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aenet_ray.errors import CheckpointError
+from aenet_ray.models.ann import ANNModel
+from aenet_ray.models.model_file import read_model_file, write_model_file
+
+NAME = re.compile(r"checkpoint_epoch_(\d+)\.pt")
+
+
+def model_payload(model: ANNModel) -> dict[str, Any]:
+    """What a model file holds of the model itself."""
+    return {
+        "architecture": {s: [list(layer) for layer in layers] for s, layers in model.net.arch.items()},
+        "descriptor_config": model.descriptor.config(),
+        "model_state_dict": {k: v.detach().cpu().clone() for k, v in model.state_dict().items()},
+        "precision": str(model.dtype).removeprefix("torch."),
+        "normalization": model.normalization.to_dict(),
+        "atomic_energies": dict(model.atomic_energies),
+    }
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """File written after epoch ``epoch``, counted from 0."""
+    return folder / f"checkpoint_epoch_{epoch:04d}.pt"
+
+
+def numbered(folder: Path) -> list[tuple[int, Path]]:
+    """(epoch, file) of the numbered checkpoints, oldest first."""
+    found = [(NAME.fullmatch(p.name), p) for p in folder.glob("checkpoint_epoch_*.pt")]
+    return sorted((int(m[1]), p) for m, p in found if m)
+
+
+def newest(folder: Path) -> dict[str, Any] | None:
+    """The newest readable numbered checkpoint; None where there is none.
+
+    Raises:
+        CheckpointError: There are checkpoints, but none can be read.
+    """
+    problems = []
+    for _, path in reversed(numbered(folder)):
+        try:
+            return read_model_file(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError("no checkpoint can be read: " + "; ".join(problems))
+    return None
+
+
+def save(folder: Path, epoch: int, payload: dict[str, Any], keep: int | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_model_file(checkpoint_path(folder, epoch), payload)
+    if keep:
+        for _, path in numbered(folder)[:-keep]:
+            path.unlink(missing_ok=True)
+
+
+def load_weights(model: ANNModel, payload: dict[str, Any], where: str) -> None:
+    """Put stored weights into a model in place, so that flat views stay views.
+
+    Raises:
+        CheckpointError: Names or shapes do not fit.
+    """
+    own, stored = model.state_dict(), payload["model_state_dict"]
+    for name in sorted(own.keys() | stored.keys()):
+        if name not in own or name not in stored or own[name].shape != stored[name].shape:
+            found = tuple(stored[name].shape) if name in stored else "nothing"
+            expected = tuple(own[name].shape) if name in own else "nothing"
+            raise CheckpointError(
+                f"{where}: weights do not fit the network: {name} has shape {found}, expected {expected}. "
+                "Use the arch and descriptor the checkpoint was trained with."
+            )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(stored[name])

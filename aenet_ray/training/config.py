@@ -1,0 +1,208 @@
+"""What a training run can be told. Names and defaults are aenet-python's where it has the same setting."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from aenet_ray.config import Config
+
+
+class Adam(Config):
+    """Adam with aenet-python's names; weight decay is added to the gradient (not AdamW)."""
+
+    mu: PositiveFloat = 0.001
+    """Learning rate."""
+    batchsize: PositiveInt = 32
+    """Structures of a global batch, over all workers."""
+    weight_decay: float = Field(0.0, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    epsilon: PositiveFloat = 1e-8
+
+    @property
+    def method_name(self) -> str:
+        return "adam"
+
+    @property
+    def learning_rate(self) -> float:
+        return self.mu
+
+    def to_params_dict(self) -> dict[str, Any]:
+        return self.model_dump()
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    weight_decay: float = Field(0.01, ge=0)
+
+    @property
+    def method_name(self) -> str:
+        return "adamw"
+
+
+class SGD(Config):
+    """Stochastic gradient descent, without dampening or Nesterov."""
+
+    lr: PositiveFloat = 0.01
+    """Learning rate."""
+    batchsize: PositiveInt = 32
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def method_name(self) -> str:
+        return "sgd"
+
+    @property
+    def learning_rate(self) -> float:
+        return self.lr
+
+    def to_params_dict(self) -> dict[str, Any]:
+        return self.model_dump()
+
+
+METHODS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
+
+
+class TorchTrainingConfig(Config):
+    """Settings of one training run.
+
+    ``method`` may be a record or, in YAML, ``{name: adam, mu: 0.001, batchsize: 32}``.
+    """
+
+    iterations: int = Field(100, ge=0)
+    """Epochs of this call; on resume, additional ones."""
+    method: Adam | SGD = Field(default_factory=Adam)
+    testpercent: float = Field(10, ge=0, le=100)
+    """int(n · testpercent / 100) structures are held out for validation."""
+    seed: int | None = Field(None, strict=True, ge=0)
+    """Of initial weights, plan and force subsets. None draws one and records it."""
+    split_seed: int | None = Field(None, strict=True, ge=0)
+    """Of the split alone; None takes ``seed``."""
+
+    force_weight: float = Field(0.0, ge=0, le=1)
+    """α of the loss (1 − α) RMSE_E + α RMSE_F."""
+    force_fraction: float = Field(1.0, ge=0, le=1)
+    """Fraction of force-labelled training structures whose forces are used."""
+    force_sampling: Literal["random", "fixed"] = "random"
+    force_resample_num_epochs: int = Field(0, ge=0)
+    """Redraw the force subset every so many epochs; 0 keeps the first."""
+    force_min_structures_per_epoch: int | None = Field(1, ge=0)
+    force_scale_unbiased: bool = False
+    sampling_policy: Literal["uniform", "energy_weighted", "error_weighted"] = "uniform"
+
+    device: str | None = None
+    """None: cuda if there is one, else cpu."""
+    precision: Literal["auto", "float32", "float64"] = "auto"
+    """Of network and stored features; auto is the descriptor's dtype. Geometry stays float64."""
+
+    max_energy: float | None = None
+    """Leave out structures with (E − Σε)/N above it, eV/atom."""
+    max_forces: float | None = Field(None, gt=0)
+    """Leave out structures with a force of larger magnitude |F|, eV/Å."""
+    atomic_energies: dict[str, float] | None = None
+    """Reference energy of each species, eV."""
+    normalize_features: bool = True
+    normalize_energy: bool = True
+    feature_stats: dict[str, list[float]] | None = None
+    """Overrides the statistics of the training split: {'mean': (F,), 'std': (F,)}."""
+    E_shift: float | None = None
+    E_scaling: float | None = Field(None, gt=0)
+
+    show_progress: bool = True
+    checkpoint_dir: str | None = "checkpoints"
+    """Relative to the run directory; None writes no checkpoints."""
+    checkpoint_interval: int = Field(1, ge=0)
+    """A checkpoint at least every so many epochs; 0: only the last and the best."""
+    checkpoint_seconds: float = Field(10.0, ge=0)
+    """Epochs shorter than this share a checkpoint: none is written sooner after the one before. 0: never waits."""
+    max_checkpoints: PositiveInt | None = 3
+    """Newest numbered checkpoints kept; None keeps all."""
+    save_best: bool = True
+
+    use_scheduler: bool = False
+    """Change the learning rate by ``scheduler``; aenet-python's name for its plateau schedule."""
+    scheduler: Literal["plateau", "cosine"] = "plateau"
+    """plateau: reduce when the validation loss stalls; cosine: one half wave down to min_lr over all epochs."""
+    scheduler_patience: int = Field(10, ge=0)
+    scheduler_factor: float = Field(0.5, gt=0, lt=1)
+    scheduler_min_lr: float = Field(1e-6, ge=0)
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_from_mapping(cls, value: object) -> object:
+        if value is None:
+            return Adam()
+        if isinstance(value, dict):
+            settings = dict(value)
+            name = str(settings.pop("name", "adam")).lower()
+            if name not in METHODS:
+                raise ValueError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
+            return METHODS[name](**settings)
+        return value
+
+    @field_validator("feature_stats", mode="before")
+    @classmethod
+    def _statistics_as_lists(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        stats = {("std" if k == "cov" else k): [float(x) for x in v] for k, v in value.items()}
+        if set(stats) != {"mean", "std"} or len(stats["mean"]) != len(stats["std"]):
+            raise ValueError("expected 'mean' and 'std' (or 'cov', used as a standard deviation) of equal length")
+        return stats
+
+    @field_validator("atomic_energies")
+    @classmethod
+    def _finite_references(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        bad = [s for s, e in (value or {}).items() if not math.isfinite(e)]
+        if bad:
+            raise ValueError(f"energies of {', '.join(bad)} are not finite")
+        return value
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> TorchTrainingConfig:
+        if self.testpercent >= 100:
+            raise ValueError("testpercent 100 leaves no training data; choose less")
+        return self
+
+    @property
+    def alpha(self) -> float:
+        return self.force_weight
+
+    @property
+    def batch_size(self) -> int:
+        return self.method.batchsize
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that ``from_mapping`` reads back."""
+        values = self.model_dump()
+        values["method"] = {"name": self.method.method_name, **self.method.model_dump()}
+        return values
+
+
+class ScalingConfig(Config):
+    """How many workers train, and on what. Absent: in this process, without Ray."""
+
+    num_workers: PositiveInt = 1
+    use_gpu: bool = False
+    """One GPU a worker, NCCL; else CPUs and gloo."""
+    cpus_per_worker: PositiveInt = 1
+    featurize_actors: PositiveInt | None = None
+    """Actors of the featurization pool; None: one for each CPU the workers would take."""
+
+
+class RunConfig(Config):
+    """Where a run keeps its files and what it does when something dies."""
+
+    name: str | None = None
+    """Folder of the run; None: the time it starts."""
+    storage_path: str = "runs"
+    """Parent of all runs; must be shared by all nodes."""
+    resume: Literal["auto", "never", "must"] = "never"
+    """auto: go on from the newest checkpoint of this name if there is one."""
+    max_failures: int = Field(3, ge=0)
+    """Restarts after a dead worker."""

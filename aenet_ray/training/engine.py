@@ -1,0 +1,201 @@
+"""The loop that every worker runs; alone, it is the whole training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aenet_ray.models.model_file import write_model_file
+from aenet_ray.structures.structure import FloatArray, IntArray
+from aenet_ray.training import checkpoint
+from aenet_ray.training.comm import Comm
+from aenet_ray.training.history import History, Row
+from aenet_ray.training.plan import batches, share
+from aenet_ray.training.spec import RunSpec
+from aenet_ray.training.state import TrainState, starting_point
+from aenet_ray.training.step import ErrorSums, GlobalBatch, evaluate, train_step
+
+# A supervised atom costs about this many times an atom of which only the energy counts (benchmarks/train_epoch.py).
+FORCE_COST = 20.0
+
+OnEpoch = Callable[[Row, bool], None]
+"""Called on every worker after each epoch with its row and whether it was the last one."""
+
+
+@dataclass(slots=True)
+class EpochPlan:
+    """All draws of an epoch, the same on every worker.
+
+    Args:
+        ids: Structures of the store in order of use, (n_draws,).
+        drawn: Their positions in the training split.
+        n_atoms: Of each draw.
+        labelled: Whether forces exist; supervised: whether they are used.
+    """
+
+    ids: IntArray
+    drawn: IntArray
+    n_atoms: NDArray[np.int32]
+    labelled: NDArray[np.bool_]
+    supervised: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, state: TrainState) -> EpochPlan:
+        seed, epoch = state.spec.seed, state.epoch
+        drawn = state.policy.draw(seed, epoch)
+        ids = state.spec.train_ids[drawn]
+        n_atoms = state.maker.store.n_atoms[ids]
+        return cls(ids, drawn, n_atoms, state.subset.labelled[drawn], state.subset.draw(seed, epoch)[drawn])
+
+    def counts(self, part: slice, unbiased: bool) -> GlobalBatch:
+        atoms = int(self.n_atoms[part][self.supervised[part]].sum())
+        labelled = int(self.n_atoms[part][self.labelled[part]].sum()) if unbiased else 0
+        fraction = atoms / labelled if unbiased and 0 < atoms < labelled else 1.0
+        return GlobalBatch(part.stop - part.start, 3 * atoms, fraction)
+
+    def mine(self, part: slice, comm: Comm) -> IntArray:
+        """This worker's draws of a global batch, in ascending order of structure."""
+        costs = self.n_atoms[part] * np.where(self.supervised[part], FORCE_COST, 1.0)
+        positions = part.start + share(costs, comm.size, comm.rank)
+        return positions[np.argsort(self.ids[positions], kind="stable")]
+
+
+def train_epoch(state: TrainState, comm: Comm) -> Row:
+    """All steps of one epoch; exact means over its draws, by the weights before each update."""
+    config, plan = state.spec.config, EpochPlan.of(state)
+    alpha = config.force_weight
+    needs_errors = state.policy.state() is not None
+    errors = np.zeros(len(plan.ids) + 1)
+    squares = np.zeros(3)
+    data_time = step_time = 0.0
+    for part in batches(plan.drawn, config.batch_size):
+        start = time.perf_counter()
+        mine = plan.mine(part, comm)
+        batch = state.maker.make(plan.ids[mine], plan.supervised[mine] if alpha > 0 else None)
+        ready = time.perf_counter()
+        counts = plan.counts(part, config.force_scale_unbiased)
+        scale, own = train_step(state.model, state.flat, state.optimizer, batch, counts, alpha, comm)
+        magnitude = own.abs().double().cpu().numpy()
+        errors[-1] += magnitude.sum()
+        if needs_errors:
+            errors[mine] = magnitude
+        squares += counts.n_structures * scale.energy_rmse**2, 0.0, counts.n_structures * scale.loss
+        if counts.n_force:
+            squares[1] += counts.n_force * counts.supervised_fraction * scale.force_rmse**2
+        data_time += ready - start
+        step_time += time.perf_counter() - ready
+    shared = errors if needs_errors else errors[-1:]
+    shared[:] = comm.sum_(torch.from_numpy(shared).to(state.model.device)).cpu().numpy()
+    if needs_errors:
+        state.policy.observe(plan.drawn, errors[:-1])
+    n, n_force = len(plan.ids), 3 * int(plan.n_atoms[plan.supervised].sum())
+    return {
+        "train_energy_rmse": math.sqrt(squares[0] / n),
+        "train_energy_mae": errors[-1] / n,
+        "train_force_rmse": math.sqrt(squares[1] / n_force) if n_force and alpha > 0 else math.nan,
+        "train_force_mae": math.nan,
+        "train_loss": squares[2] / n,
+        "data_time": data_time,
+        "step_time": step_time,
+    }
+
+
+def monitor(errors: ErrorSums, alpha: float) -> float:
+    """Validation loss (1 − α) RMSE_E + α RMSE_F; NaN without validation structures."""
+    force = 0.0 if math.isnan(errors.force_rmse) else errors.force_rmse
+    return (1 - alpha) * errors.energy_rmse + alpha * force
+
+
+def error_columns(kind: str, errors: ErrorSums, alpha: float) -> Row:
+    return {
+        f"{kind}_energy_rmse": errors.energy_rmse,
+        f"{kind}_energy_mae": errors.energy_mae,
+        f"{kind}_force_rmse": errors.force_rmse,
+        f"{kind}_force_mae": errors.force_mae,
+        f"{kind}_loss": monitor(errors, alpha),
+    }
+
+
+def run_epoch(state: TrainState, comm: Comm) -> Row:
+    start = time.perf_counter()
+    alpha = state.spec.config.force_weight
+    state.schedule.begin(state.epoch)
+    row = train_epoch(state, comm)
+    before = time.perf_counter()
+    errors = evaluate(state.model, state.maker, state.spec.test_ids, comm, forces=alpha > 0)
+    row |= error_columns("test", errors, alpha)
+    row["validation_time"] = time.perf_counter() - before
+    state.schedule.finish(row["test_loss"])
+    row["learning_rate"] = state.schedule.learning_rate
+    row["epoch"] = state.epoch
+    row["epoch_time"] = time.perf_counter() - start
+    return row
+
+
+class Keeper:
+    """What worker 0 writes: history, numbered checkpoints, best and final model. Other workers write nothing."""
+
+    def __init__(self, state: TrainState, run_dir: Path, comm: Comm) -> None:
+        config = state.spec.config
+        self.state, self.run_dir, self.active = state, run_dir, comm.rank == 0
+        self.folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
+        self.history = History(run_dir / "history.csv" if self.active else None, state.rows or [])
+        self.last_written = time.monotonic()
+
+    def after_epoch(self, row: Row) -> None:
+        state, config = self.state, self.state.spec.config
+        self.history.append(row)
+        state.rows = self.history.rows
+        better = row["test_loss"] < state.best
+        if better:
+            state.best = float(row["test_loss"])
+        state.epoch += 1
+        if not self.active or self.folder is None:
+            return
+        last = state.epoch == state.spec.epochs
+        due = config.checkpoint_interval and state.epoch % config.checkpoint_interval == 0
+        due = due and time.monotonic() - self.last_written >= config.checkpoint_seconds
+        if due or last:
+            checkpoint.save(self.folder, state.epoch - 1, state.payload(), config.max_checkpoints)
+            self.last_written = time.monotonic()
+        if better and config.save_best:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_model_file(self.folder / "best_model.pt", state.payload())
+
+    def finish(self, comm: Comm) -> None:
+        """Replace the last row by a full pass with the final weights, and write the model."""
+        state = self.state
+        if self.history.rows:
+            alpha = state.spec.config.force_weight
+            row = self.history.rows[-1]
+            for kind, ids in (("train", state.spec.train_ids), ("test", state.spec.test_ids)):
+                errors = evaluate(state.model, state.maker, ids, comm, forces=alpha > 0)
+                row |= error_columns(kind, errors, alpha)
+        if self.active:
+            self.history.rewrite()
+            self.history.write_json(self.run_dir / "history.json")
+            write_model_file(self.run_dir / "model.pt", state.payload())
+
+
+def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEpoch | None = None) -> TrainState:
+    """Train the run in ``run_dir`` to its end, from its newest checkpoint if there is one."""
+    spec = RunSpec.load(run_dir)
+    state = TrainState.create(spec, device)
+    folder = None if spec.config.checkpoint_dir is None else run_dir / spec.config.checkpoint_dir
+    if (start := starting_point(run_dir, folder)) is not None:
+        state.restore(*start)
+    keeper = Keeper(state, run_dir, comm)
+    while state.epoch < spec.epochs:
+        row = run_epoch(state, comm)
+        keeper.after_epoch(row)
+        if on_epoch is not None:
+            on_epoch(row, state.epoch == spec.epochs)
+    keeper.finish(comm)
+    return state

@@ -1,0 +1,39 @@
+"""All parameters of a module as one vector: one optimiser tensor, one message between workers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatParameters:
+    """Makes a module's parameters and gradients views of two flat buffers.
+
+    Networks of 10³ to 10⁵ weights in a dozen small tensors spend their optimiser step and their all-reduce
+    on overhead; as one tensor both cost next to nothing.
+
+    Args:
+        module: Its parameters must share one dtype and device; they stay its own, under their own names.
+        n_extra: Numbers that travel behind the gradient in the same message.
+    """
+
+    def __init__(self, module: nn.Module, n_extra: int = 0) -> None:
+        parameters = list(module.parameters())
+        values = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.vector = nn.Parameter(values)
+        self.message = torch.zeros(len(values) + n_extra, dtype=values.dtype, device=values.device)
+        self.gradient = self.message[: len(values)]
+        self.extra = self.message[len(values) :]
+        self.vector.grad = self.gradient
+        start = 0
+        for p in parameters:
+            stop = start + p.numel()
+            p.data = self.vector.data[start:stop].view(p.shape)
+            p.grad = self.gradient[start:stop].view(p.shape)
+            start = stop
+
+    def zero_grad(self) -> None:
+        self.message.zero_()
+
+    def scale_gradient(self, factor: float) -> Tensor:
+        return self.gradient.mul_(factor)

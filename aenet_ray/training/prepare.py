@@ -1,0 +1,182 @@
+"""Decide a run before any worker starts: filters, split, references, normalisation, first weights."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aenet_ray.errors import ConfigError, TrainingError
+from aenet_ray.features.store import FeatureStore
+from aenet_ray.models.ann import ANNModel, reference_array
+from aenet_ray.models.normalization import Normalization, energy_normalization
+from aenet_ray.structures.split import split_indices
+from aenet_ray.structures.structure import FloatArray, IntArray
+from aenet_ray.training.config import TorchTrainingConfig
+from aenet_ray.training.spec import SPEC, RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Structures of the store used for training and validation, ascending; both after filtering."""
+
+    train_ids: IntArray
+    test_ids: IntArray
+
+
+def choose_references(config: TorchTrainingConfig, store: FeatureStore) -> dict[str, float]:
+    """ε of each species; zeros with a warning where none are given.
+
+    Raises:
+        ConfigError: Some species of the data has none.
+    """
+    given = config.atomic_energies
+    if not given:
+        warnings.warn(
+            "no atomic_energies: training on total energies. Give the energy of each isolated atom, or fit "
+            "them, to train on cohesive energies.",
+            stacklevel=2,
+        )
+        return dict.fromkeys(store.species, 0.0)
+    present = store.composition.sum(axis=0) > 0
+    missing = [s for s, p in zip(store.species, present, strict=True) if p and s not in given]
+    if missing:
+        raise ConfigError(f"atomic_energies: none for {', '.join(missing)}; given are {', '.join(given)}.")
+    return {s: float(given.get(s, 0.0)) for s in store.species}
+
+
+def cohesive_per_atom(store: FeatureStore, references: FloatArray) -> FloatArray:
+    """(E − Σε)/N of all structures, (n,), eV/atom."""
+    return (store.energy - store.composition @ references) / store.n_atoms
+
+
+def filtered(store: FeatureStore, config: TorchTrainingConfig, per_atom: FloatArray) -> IntArray:
+    """Structures that pass ``max_energy`` and ``max_forces``, ascending.
+
+    Raises:
+        TrainingError: Structures without an energy, or nothing left.
+    """
+    absent = np.flatnonzero(np.isnan(store.energy))
+    if len(absent):
+        raise TrainingError(
+            f"{store.path}: {len(absent)} of {len(store)} structures have no energy (the first is number "
+            f"{absent[0]}); training needs one of each. Rebuild the store without them."
+        )
+    keep = np.ones(len(store), dtype=bool)
+    if config.max_energy is not None:
+        keep &= per_atom <= config.max_energy
+    if config.max_forces is not None:
+        keep &= ~(store.max_force > config.max_forces)
+    ids = np.flatnonzero(keep)
+    if not len(ids):
+        raise TrainingError(
+            f"max_energy={config.max_energy} and max_forces={config.max_forces} leave none of {len(store)} "
+            f"structures; referenced energies go from {per_atom.min():.3f} to {per_atom.max():.3f} eV/atom."
+        )
+    return ids
+
+
+def choose_split(config: TorchTrainingConfig, ids: IntArray, seed: int, given: Split | None) -> Split:
+    """The split in use: the given one less what the filters drop, or a seeded one of what is left."""
+    if given is not None:
+        split = Split(np.intersect1d(given.train_ids, ids), np.intersect1d(given.test_ids, ids))
+    else:
+        train, test = split_indices(
+            len(ids), config.testpercent, config.split_seed if config.split_seed is not None else seed
+        )
+        split = Split(ids[train], ids[test])
+    if not len(split.train_ids):
+        raise TrainingError(f"no training structures: {len(ids)} structures, testpercent={config.testpercent}.")
+    return split
+
+
+def fit_normalization(
+    store: FeatureStore, config: TorchTrainingConfig, train_ids: IntArray, per_atom: FloatArray
+) -> Normalization:
+    """Statistics of the training split; each override replaces its own value only."""
+    mean = std = low = high = None
+    if config.normalize_features:
+        moments = store.moments(train_ids)
+        mean, std, low, high = moments.mean, moments.std, moments.minimum, moments.maximum
+        if config.feature_stats is not None:
+            mean, std = np.array(config.feature_stats["mean"]), np.array(config.feature_stats["std"])
+            if len(mean) != store.n_features:
+                raise ConfigError(f"feature_stats: {len(mean)} columns, the descriptor has {store.n_features}.")
+    shift, scaling = 0.0, 1.0
+    if config.normalize_energy:
+        shift, scaling = energy_normalization(per_atom[train_ids])
+        shift = shift if config.E_shift is None else config.E_shift
+        scaling = scaling if config.E_scaling is None else config.E_scaling
+    return Normalization(shift, scaling, mean, std, low, high, config.normalize_energy)
+
+
+def initial_weights(model: ANNModel, seed: int | None) -> dict[str, torch.Tensor]:
+    """Weights as a function of the seed, or the model's own where there is none."""
+    if seed is None:
+        return {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = ANNModel(model.net.arch, model.descriptor, model.dtype)
+    return dict(fresh.state_dict())
+
+
+def prepare_run(
+    run_dir: Path,
+    store: FeatureStore,
+    model: ANNModel,
+    config: TorchTrainingConfig,
+    *,
+    split: Split | None = None,
+    references: Mapping[str, float] | None = None,
+    start_epoch: int = 0,
+) -> RunSpec:
+    """Decide everything and write it to ``run_dir``.
+
+    Args:
+        split: Fixed beforehand; None splits by ``testpercent``.
+        references: Known atomic energies; None takes them from the configuration.
+        start_epoch: Where a resumed run goes on: it ends ``iterations`` epochs later.
+
+    Raises:
+        TrainingError: The folder holds a run already, or no data is left.
+        ConfigError: Settings do not fit the data.
+    """
+    if (run_dir / SPEC).exists():
+        raise TrainingError(
+            f"{run_dir}: holds a run already. Resume it (run.resume: auto), or choose another run.name."
+        )
+    seed = secrets.randbits(32) if config.seed is None else config.seed
+    energies = dict(references) if references else choose_references(config, store)
+    per_atom = cohesive_per_atom(store, reference_array(energies, model.descriptor))
+    ids = filtered(store, config, per_atom)
+    chosen = choose_split(config, ids, seed, split)
+    _check_forces(store, config, chosen)
+    precision = str(model.dtype).removeprefix("torch.")
+    spec = RunSpec(
+        config=config.model_copy(update={"precision": precision}),
+        arch=model.net.arch,
+        descriptor=model.descriptor.config(),
+        features=str(store.path),
+        seed=seed,
+        epochs=start_epoch + config.iterations,
+        normalization=fit_normalization(store, config, chosen.train_ids, per_atom),
+        atomic_energies=energies,
+        train_ids=chosen.train_ids,
+        test_ids=chosen.test_ids,
+        initial=initial_weights(model, config.seed if not start_epoch else None),
+    )
+    spec.save(run_dir)
+    return spec
+
+
+def _check_forces(store: FeatureStore, config: TorchTrainingConfig, split: Split) -> None:
+    if config.force_weight > 0 and not store.has_forces[split.train_ids].any():
+        raise TrainingError(
+            f"force_weight={config.force_weight}, but none of the {len(split.train_ids)} training structures has "
+            "forces. Give data with forces, or set force_weight to 0."
+        )

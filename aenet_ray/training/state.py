@@ -1,0 +1,192 @@
+"""Everything of a run that changes from epoch to epoch, made, saved and restored in one place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aenet_ray.errors import TrainingError
+from aenet_ray.models.ann import ANNModel, reference_array
+from aenet_ray.models.model_file import read_model_file
+from aenet_ray.training import checkpoint
+from aenet_ray.training.batch import BatchMaker
+from aenet_ray.training.config import SGD, TorchTrainingConfig
+from aenet_ray.training.flat import FlatParameters
+from aenet_ray.training.history import Row, rows_of
+from aenet_ray.training.plan import ForceSubset, SamplingPolicy, make_policy
+from aenet_ray.training.spec import RunSpec
+
+
+def make_optimizer(config: TorchTrainingConfig, flat: FlatParameters) -> torch.optim.Optimizer:
+    method = config.method
+    if isinstance(method, SGD):
+        return torch.optim.SGD([flat.vector], lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay)
+    cls = torch.optim.AdamW if method.method_name == "adamw" else torch.optim.Adam
+    return cls(
+        [flat.vector],
+        lr=method.mu,
+        betas=(method.beta1, method.beta2),
+        eps=method.epsilon,
+        weight_decay=method.weight_decay,
+        fused=True,
+    )
+
+
+class Schedule:
+    """The learning rate of each epoch.
+
+    Args:
+        epochs: Epoch at which the run ends.
+    """
+
+    def __init__(self, config: TorchTrainingConfig, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+        self.optimizer, self.epochs = optimizer, epochs
+        self.start, self.end = config.method.learning_rate, config.scheduler_min_lr
+        self.kind = config.scheduler if config.use_scheduler else "constant"
+        self.plateau = None
+        if self.kind == "plateau":
+            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer,
+                factor=config.scheduler_factor,
+                patience=config.scheduler_patience,
+                min_lr=config.scheduler_min_lr,
+            )
+
+    def begin(self, epoch: int) -> None:
+        if self.kind == "cosine":
+            wave = 0.5 * (1 + math.cos(math.pi * epoch / max(self.epochs, 1)))
+            self.learning_rate = self.end + (self.start - self.end) * wave
+
+    def finish(self, monitor: float) -> None:
+        if self.plateau is not None and not math.isnan(monitor):
+            self.plateau.step(monitor)
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = value
+
+    def state(self) -> dict[str, Any] | None:
+        if self.plateau is None:
+            return None
+        return {k: v for k, v in self.plateau.state_dict().items() if isinstance(v, (int, float, list, str))}
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        if self.plateau is not None and state is not None:
+            self.plateau.load_state_dict(state)
+
+
+@dataclass
+class TrainState:
+    """A run between two epochs.
+
+    Args:
+        epoch: The next one, counted from 0.
+        best: Lowest validation loss so far.
+        rows: History.
+    """
+
+    spec: RunSpec
+    model: ANNModel
+    flat: FlatParameters
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    maker: BatchMaker
+    policy: SamplingPolicy
+    subset: ForceSubset
+    epoch: int = 0
+    best: float = math.inf
+    rows: list[Row] | None = None
+
+    @classmethod
+    def create(cls, spec: RunSpec, device: torch.device) -> TrainState:
+        config, store = spec.config, spec.store()
+        model = spec.model(device)
+        flat = FlatParameters(model, n_extra=1)
+        optimizer = make_optimizer(config, flat)
+        references = reference_array(spec.atomic_energies, model.descriptor)
+        maker = BatchMaker(store, model.descriptor, spec.normalization, references, device)
+        labelled = store.has_forces[spec.train_ids] & (config.force_weight > 0)
+        return cls(
+            spec=spec,
+            model=model,
+            flat=flat,
+            optimizer=optimizer,
+            schedule=Schedule(config, optimizer, spec.epochs),
+            maker=maker,
+            policy=make_policy(config.sampling_policy, maker.cohesive_per_atom(spec.train_ids)),
+            subset=ForceSubset(
+                labelled,
+                config.force_fraction,
+                config.force_min_structures_per_epoch,
+                config.force_sampling,
+                config.force_resample_num_epochs,
+            ),
+            rows=[],
+        )
+
+    def payload(self) -> dict[str, Any]:
+        """A checkpoint: tensors and plain values."""
+        scores = self.policy.state()
+        assert self.rows is not None
+        names = list(self.rows[0]) if self.rows else []
+        return checkpoint.model_payload(self.model) | {
+            "epoch": self.epoch - 1,
+            "optimizer_state_dict": self.optimizer.state_dict(),
+            "scheduler_state": self.schedule.state(),
+            "policy": self.policy.name,
+            "policy_state": None if scores is None else torch.from_numpy(scores.copy()),
+            "best_val_loss": self.best,
+            "training_history": {k: [row[k] for row in self.rows] for k in names},
+            "training_config": self.spec.config.to_dict(),
+            "seed": self.spec.seed,
+        }
+
+    def restore(self, payload: dict[str, Any], where: str) -> None:
+        """Continue after the epoch of a checkpoint.
+
+        Raises:
+            CheckpointError: The weights do not fit.
+            TrainingError: It was written with another optimiser or sampling policy.
+        """
+        config = self.spec.config
+        stored = payload["training_config"]["method"]["name"]
+        if stored != config.method.method_name:
+            raise TrainingError(
+                f"{where}: trained with method {stored!r}, this run asks for {config.method.method_name!r}. "
+                "Resume with the same method, or start a new run from its weights."
+            )
+        checkpoint.load_weights(self.model, payload, where)
+        own_settings = dict(self.optimizer.param_groups[0])
+        self.optimizer.load_state_dict(payload["optimizer_state_dict"])
+        if stored_differs(payload["training_config"]["method"], config):
+            # New settings given on resume are honoured; the moments carry over.
+            for key in ("lr", "betas", "eps", "weight_decay", "momentum"):
+                if key in own_settings:
+                    self.optimizer.param_groups[0][key] = own_settings[key]
+        self.schedule.restore(payload["scheduler_state"])
+        if payload["policy"] == self.policy.name:
+            scores = payload["policy_state"]
+            self.policy.restore(None if scores is None else scores.cpu().numpy())
+        self.best = payload["best_val_loss"]
+        self.epoch = payload["epoch"] + 1
+        self.rows = rows_of(payload["training_history"])
+
+
+def stored_differs(stored: dict[str, Any], config: TorchTrainingConfig) -> bool:
+    return stored != {"name": config.method.method_name, **config.method.model_dump()}
+
+
+def starting_point(run_dir: Path, folder: Path | None) -> tuple[dict[str, Any], str] | None:
+    """Where a run goes on: its newest checkpoint, or the one it was told to resume from."""
+    if folder is not None and (payload := checkpoint.newest(folder)) is not None:
+        return payload, str(folder)
+    given = run_dir / "resume.pt"
+    return (read_model_file(given), str(given)) if given.exists() else None
