@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class FeatureStore:
         shard = np.searchsorted(self._starts, ids, side="right") - 1
         cuts = np.flatnonzero(np.diff(shard)) + 1
         edges = [0, *cuts.tolist(), len(ids)]
-        for a, b in zip(edges, edges[1:], strict=False):
+        for a, b in pairwise(edges):
             if b > a:
                 number = int(shard[a])
                 yield number, slice(a, b), ids[a:b] - self._starts[number]

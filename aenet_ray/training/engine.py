@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from aenet_ray.models.model_file import write_model_file
-from aenet_ray.structures.structure import FloatArray, IntArray
+from aenet_ray.structures.structure import IntArray
 from aenet_ray.training import checkpoint
 from aenet_ray.training.comm import Comm
 from aenet_ray.training.history import History, Row
