@@ -1,0 +1,68 @@
+"""What every test shares: quiet, quick Ray settings, data folders, one torch thread, ``--slow``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Ray reads these when it is first imported, the processes it starts inherit them.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else a token file appears in the home directory
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # a report waits for the next check
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")  # fail, rather than retry for ever
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else each worker's print shows twice
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("RAY_ADDRESS", None)  # never somebody's running cluster
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run tests longer than a minute")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip slow tests unless asked, and run Ray's last: a broken unit test then shows at once."""
+    if not config.getoption("--slow"):
+        skip = pytest.mark.skip(reason="longer than a minute: run with --slow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+    items.sort(key=lambda item: ("fault" in item.keywords, "ray" in item.keywords))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Data that the tests bring along, with its origin in its README."""
+    return TESTS / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The reference data beside the repository; tests that need all of it skip without."""
+    folder = TESTS.parent.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the reference data is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One torch thread: sums in a fixed order, and no fight over two cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[Any]:
+    """One local Ray for the session, four logical CPUs: more than two cores, so that no pool starves another."""
+    from aenet_ray.training.ray_runtime import ensure_ray
+
+    with ensure_ray(num_cpus=4) as session:
+        yield session
