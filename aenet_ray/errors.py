@@ -35,3 +35,7 @@ class CheckpointError(AenetRayError, RuntimeError):
 
 class ExportError(AenetRayError, ValueError):
     """A potential cannot be written in, or read from, another program's format."""
+
+
+class PlotError(AenetRayError, ValueError):
+    """There is nothing to draw, or what should be compared does not match."""

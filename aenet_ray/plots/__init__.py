@@ -1,0 +1,6 @@
+"""Figures; matplotlib is imported when the first one is drawn."""
+
+from aenet_ray.plots.learning_curve import learning_curve
+from aenet_ray.plots.parity import parity_plot
+
+__all__ = ["learning_curve", "parity_plot"]
