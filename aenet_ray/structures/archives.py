@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from aenet_ray.errors import StructureError
+from aenet_ray.structures.files import open_binary
 
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
 @dataclass(slots=True)
@@ -22,14 +24,13 @@ class Member:
         source: ``archive::member=index:member``.
         name: ``archive file name:member``, and ``@member=index`` where the member's name comes again.
         data: Its bytes.
+        position: Bytes of the archive file read so far.
     """
 
     source: str
     name: str
     data: bytes
-
-    def text(self) -> str:
-        return self.data.decode(errors="replace")
+    position: int
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
@@ -40,27 +41,45 @@ def iter_members(path: str | os.PathLike[str], suffixes: tuple[str, ...] = (".xs
     """Regular members with one of the suffixes, in the archive's order.
 
     Raises:
-        StructureError: No tar archive, truncated, or without such members.
+        StructureError: No tar archive, truncated, or without such members. Members before the damage
+            were yielded by then.
     """
     seen: Counter[str] = Counter()
-    index = 0
     try:
-        with tarfile.open(path, "r|*") as archive:
-            for info in archive:
-                if not info.isfile() or not info.name.lower().endswith(suffixes):
-                    continue
-                file = archive.extractfile(info)
-                assert file is not None
-                data = file.read()
-                name = f"{Path(path).name}:{info.name}"
-                if seen[info.name]:
-                    name += f"@member={index}"
-                seen[info.name] += 1
-                yield Member(f"{path}::member={index}:{info.name}", name, data)
-                index += 1
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise StructureError(
-            f"{path}: truncated or no tar archive: {error} (after {index} files of it)."
-        ) from None
-    if index == 0:
-        raise StructureError(f"{path}: no member ending in {' or '.join(suffixes)}.")
+        with open_binary(path) as (raw, plain):
+            stream = _Stream(plain)
+            for index, (name, data) in enumerate(_members(stream, suffixes)):
+                again = f"@member={index}" if seen[name] else ""
+                seen[name] += 1
+                yield Member(f"{path}::member={index}:{name}", f"{Path(path).name}:{name}{again}", data, raw.tell())
+            stream.finish()
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        n = sum(seen.values())
+        raise StructureError(f"{path}: truncated, or no tar archive: {error} (after {n} files of it).") from None
+    if not seen:
+        raise StructureError(f"{path}: no member ends in {' or '.join(suffixes)}.")
+
+
+def _members(stream: _Stream, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
+        for info in archive:
+            if info.isfile() and info.name.lower().endswith(suffixes):
+                yield info.name, archive.extractfile(info).read()
+
+
+class _Stream:
+    """Remembers how the archive ends: tarfile takes one cut between two members for complete."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.tail = file, b""
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.tail = (self.tail + data[-1024:])[-1024:]
+        return data
+
+    def finish(self) -> None:
+        while self.read(1 << 20):  # to the end, where compressed files keep their checksum
+            pass
+        if self.tail.strip(b"\0") or len(self.tail) < 1024:
+            raise EOFError("the end-of-archive mark is missing")

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aenet_ray.errors import StructureError
+from aenet_ray.structures.files import READABLE
+from aenet_ray.structures.labels import DEFAULT_KEYS, LabelKeys
 from aenet_ray.structures.structure import Structure
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 
-def from_ase(atoms: Atoms, *, source: str = "<memory>", frame: int = 0) -> Structure:
+def from_ase(atoms: Atoms, *, source: str = "<memory>", frame: int = 0, keys: LabelKeys = DEFAULT_KEYS) -> Structure:
     """A structure with the labels of an ASE object: its calculator's results, or ``info`` and ``arrays``.
 
     Energy is the calculator's ``energy`` (extrapolated to zero smearing where a code gives both); forces are
@@ -24,11 +26,11 @@ def from_ase(atoms: Atoms, *, source: str = "<memory>", frame: int = 0) -> Struc
     Raises:
         StructureError: A label has the wrong shape.
     """
-    labels = dict(getattr(atoms.calc, "results", {}) or {})
+    results = dict(getattr(atoms.calc, "results", {}) or {})
 
-    def label(name: str, place: Mapping[str, Any]) -> Any:
-        value = labels.get(name)
-        return place.get(name) if value is None else value
+    def label(key: str, place: Mapping[str, Any]) -> Any:
+        value = results.get(key)
+        return place.get(key) if value is None else value
 
     info = atoms.info
     cell, pbc = _cell(atoms)
@@ -36,16 +38,16 @@ def from_ase(atoms: Atoms, *, source: str = "<memory>", frame: int = 0) -> Struc
     return Structure(
         atoms.get_positions(),
         atoms.get_chemical_symbols(),
-        label("energy", info),
-        label("forces", atoms.arrays),
+        label(keys.energy, info),
+        label(keys.forces, atoms.arrays),
         cell,
         pbc,
         name=None if info.get("name") is None else str(info["name"]),
-        stress=stress_matrix(label("stress", info), source),
-        charges=label("charges", atoms.arrays),
+        stress=stress_matrix(label(keys.stress, info), source),
+        charges=label(keys.charges, atoms.arrays),
         charge=info.get("charge"),
         multiplicity=multiplicity,
-        fidelity=None if info.get("fidelity") is None else str(info["fidelity"]),
+        fidelity=keys.fidelity if info.get("fidelity") is None else str(info["fidelity"]),
         source=source,
         frame=frame,
     )
@@ -97,7 +99,7 @@ def to_ase(structure: Structure) -> Atoms:
     return atoms
 
 
-def read_ase(path: str | os.PathLike[str]) -> Iterator[Structure]:
+def read_ase(path: str | os.PathLike[str], *, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Structure]:
     """Every frame of a file in any format ASE reads, compressed ones included.
 
     Raises:
@@ -109,19 +111,14 @@ def read_ase(path: str | os.PathLike[str]) -> Iterator[Structure]:
     frame = 0
     try:
         for atoms in ase.io.iread(os.fspath(path), index=":"):
-            yield from_ase(atoms, source=str(path), frame=frame)
+            yield from_ase(atoms, source=str(path), frame=frame, keys=keys)
             frame += 1
     except UnknownFileTypeError as error:
-        raise StructureError(
-            f"{path}: unknown format ({error}). aenet_ray reads XSF, extended XYZ, tar archives of XSF, "
-            "and what ASE reads ('ase info --formats')."
-        ) from None
+        raise StructureError(f"{path}: unknown format ({error}). aenet_ray reads {READABLE}.") from None
     except StructureError:
         raise
     except Exception as error:  # ASE's readers raise whatever their parsing runs into
-        raise StructureError(
-            f"{path}, frame {frame}: ASE cannot read it: {type(error).__name__}: {error}."
-        ) from None
+        raise StructureError(f"{path}, frame {frame}: ASE cannot read it: {type(error).__name__}: {error}.") from None
     if frame == 0:
         raise StructureError(f"{path}: no structure in it.")
 

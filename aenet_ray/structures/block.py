@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
+
+_PER_ATOM = {"positions", "numbers", "forces", "charges"}
 
 
 @dataclass(slots=True)
@@ -122,14 +124,26 @@ class StructureBlock:
     def take(self, start: int, stop: int) -> StructureBlock:
         """Structures [start, stop) as views."""
         a, b = self.offsets[start], self.offsets[stop]
-        per_atom = {"positions", "numbers", "forces", "charges"}
         rows, atoms = slice(start, stop), slice(a, b)
         values = {
-            f.name: column[atoms if f.name in per_atom else rows]
+            f.name: column[atoms if f.name in _PER_ATOM else rows]
             for f in fields(self)
             if f.name != "offsets" and (column := getattr(self, f.name)) is not None
         }
         return StructureBlock(offsets=self.offsets[start : stop + 1] - a, **values)
+
+    def select(self, indices: ArrayLike) -> StructureBlock:
+        """Structures by index or mask, copied, in the order given."""
+        rows = np.arange(self.n_structures)[np.asarray(indices)]
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        atoms = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
+        values = {
+            f.name: column[atoms if f.name in _PER_ATOM else rows]
+            for f in fields(self)
+            if f.name != "offsets" and (column := getattr(self, f.name)) is not None
+        }
+        return StructureBlock(offsets=offsets, **values)
 
 
 def _optional_rows(values: Sequence[Any], shape: tuple[int, ...]) -> FloatArray | None:

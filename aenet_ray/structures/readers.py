@@ -1,35 +1,84 @@
-"""One door to structures in files, archives and memory."""
+"""One door to structures in files, archives and memory.
+
+A source is first cut into pieces, cheaply and in order, and then parsed piece by piece: in this process
+(:func:`read_structures`) or in several (:mod:`aenet_ray.structures.build`).
+"""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aenet_ray.errors import StructureError
-from aenet_ray.structures.archives import is_archive, iter_members
+from aenet_ray.structures.archives import iter_members
+from aenet_ray.structures.extxyz import parse_frame, split_frames
+from aenet_ray.structures.files import READABLE, file_format, open_binary
+from aenet_ray.structures.labels import DEFAULT_KEYS, LabelKeys
 from aenet_ray.structures.structure import Structure
-from aenet_ray.structures.xsf import parse_xsf, read_xsf
+from aenet_ray.structures.xsf import parse_xsf
 
 
-def read_structures(source: Any) -> Iterator[Structure]:
+@dataclass(slots=True)
+class Piece:
+    """What one call of :func:`parse_piece` turns into structures.
+
+    Args:
+        kind: 'xsf', 'extxyz', 'ase', 'hdf5', 'memory', or 'error'.
+        source: Path, or archive and member.
+        frame: First frame in it, where the source was cut.
+        content: Text, structures, or an error's message; None if the file is still to be opened.
+        name: Name to give to its structures.
+        n_bytes: Bytes of input it stands for.
+    """
+
+    kind: str
+    source: str
+    frame: int = 0
+    content: Any = None
+    name: str | None = None
+    n_bytes: int = 0
+
+
+def read_structures(source: Any, *, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Structure]:
     """Structures of a path, a Structure, an ASE Atoms, or any iterable of these, in order.
 
-    Raises:
-        StructureError: A file is missing, of unknown format, or cannot be read.
-    """
-    if isinstance(source, str | os.PathLike):
-        yield from read_file(source)
-    elif isinstance(source, Structure):
-        yield source
-    elif hasattr(source, "get_chemical_symbols"):
-        from aenet_ray.structures.ase_io import from_ase
+    Paths: XSF, extended XYZ, tar archives of XSF, what ASE reads, compressed ones too, structure stores, and
+    directories of these. The format is told by the suffix, then by the content. Read lazily.
 
-        yield from_ase(source)
+    Args:
+        source: One or many of the above.
+        keys: Names of the labels in extended XYZ files and ASE objects.
+
+    Raises:
+        StructureError: A file is missing, of unknown format, or cannot be read; names file and frame.
+    """
+    for piece in cut(source):
+        if piece.kind == "error":
+            raise StructureError(piece.content)
+        yield from parse_piece(piece, keys)
+
+
+def cut(source: Any) -> Iterator[Piece]:
+    """The pieces of a source, in order. What cannot be cut becomes a piece of kind 'error'."""
+    given = 0
+    for piece in _cut(source):
+        if piece.kind == "memory":  # counted, so that a message can say which one
+            piece.frame, given = given, given + 1
+        yield piece
+
+
+def _cut(source: Any) -> Iterator[Piece]:
+    if isinstance(source, str | os.PathLike):
+        yield from _cut_path(os.fspath(source))
+    elif isinstance(source, Structure) or hasattr(source, "get_chemical_symbols"):
+        yield Piece("memory", "<memory>", content=source)
     elif isinstance(source, Iterable):
         for item in source:
-            yield from read_structures(item)
+            yield from _cut(item)
     else:
         raise StructureError(
             f"cannot read structures from {type(source).__name__}; expected paths, Structure records, ASE "
@@ -37,18 +86,98 @@ def read_structures(source: Any) -> Iterator[Structure]:
         )
 
 
-def read_file(path: str | os.PathLike[str]) -> Iterator[Structure]:
-    """Structures of one file."""
-    if not os.path.exists(path):
-        raise StructureError(f"{path}: no such file.")
-    if is_archive(path):
+def _cut_path(path: str) -> Iterator[Piece]:
+    try:
+        if os.path.isdir(path):
+            for file in list_directory(path):
+                yield from _cut_path(file)
+        else:
+            yield from _cut_file(path)
+    except StructureError as error:
+        yield Piece("error", path, content=str(error))
+    except (OSError, EOFError) as error:
+        yield Piece("error", path, content=f"{path}: cannot be read: {error}.")
+
+
+def list_directory(path: str) -> list[str]:
+    """The files of a directory by name, hidden ones and subdirectories left out."""
+    names = sorted(n for n in os.listdir(path) if not n.startswith("."))
+    files = [os.path.join(path, n) for n in names if os.path.isfile(os.path.join(path, n))]
+    if not files:
+        raise StructureError(f"{path}: no files in this directory; aenet_ray reads {READABLE}.")
+    return files
+
+
+def _cut_file(path: str) -> Iterator[Piece]:
+    kind = file_format(path)
+    if kind == "tar":
+        position = 0
         for member in iter_members(path):
-            for structure in parse_xsf(member.text(), member.source):
-                structure.name = member.name
-                yield structure
-    elif Path(path).suffix.lower() == ".xsf":
-        yield from read_xsf(path)
+            n_bytes, position = member.position - position, member.position
+            yield Piece("xsf", member.source, 0, member.data, member.name, n_bytes)
+    elif kind == "extxyz":
+        yield from _cut_extxyz(path)
+    else:
+        yield Piece(kind, path, n_bytes=os.path.getsize(path))
+
+
+def _cut_extxyz(path: str) -> Iterator[Piece]:
+    position = 0
+    with open_binary(path) as (raw, plain):
+        try:
+            for frame, text in enumerate(split_frames(io.TextIOWrapper(plain, errors="replace"), path)):
+                n_bytes, position = raw.tell() - position, raw.tell()
+                yield Piece("extxyz", path, frame, text, None, n_bytes)
+        except (OSError, EOFError) as error:
+            raise StructureError(f"{path}: truncated or damaged: {error}.") from None
+
+
+def parse_piece(piece: Piece, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Structure]:
+    """The structures of a piece.
+
+    Raises:
+        StructureError: It does not parse; names source and frame.
+    """
+    if piece.kind == "xsf":
+        structures: Iterable[Structure] = parse_xsf(_text(piece), piece.source)
+    elif piece.kind == "extxyz":
+        structures = [parse_frame(piece.content, piece.source, piece.frame, keys)]
+    elif piece.kind == "memory":
+        structures = [_from_memory(piece.content, keys)]
+    elif piece.kind == "hdf5":
+        from aenet_ray.structures.store import StructureStore
+
+        store = StructureStore(piece.source)
+        structures = (store.structure(i) for i in range(len(store)))
     else:
         from aenet_ray.structures.ase_io import read_ase
 
-        yield from read_ase(path)
+        structures = read_ase(piece.source, keys=keys)
+    for structure in structures:
+        name, fidelity = piece.name or structure.name, structure.fidelity or keys.fidelity
+        if (name, fidelity) != (structure.name, structure.fidelity):
+            structure = replace(structure, name=name, fidelity=fidelity)
+        yield structure
+
+
+def _text(piece: Piece) -> str:
+    if piece.content is not None:
+        return piece.content.decode(errors="replace")
+    try:
+        with open_binary(piece.source) as (_, plain):
+            return plain.read().decode(errors="replace")
+    except (OSError, EOFError) as error:
+        raise StructureError(f"{piece.source}: truncated or damaged: {error}.") from None
+
+
+def _from_memory(item: Any, keys: LabelKeys) -> Structure:
+    if isinstance(item, Structure):
+        return item
+    from aenet_ray.structures.ase_io import from_ase
+
+    return from_ase(item, keys=keys)
+
+
+def read_file(path: str | os.PathLike[str], *, keys: LabelKeys = DEFAULT_KEYS) -> list[Structure]:
+    """All structures of one file. Raises StructureError as :func:`read_structures` does."""
+    return list(read_structures(Path(path), keys=keys))

@@ -47,13 +47,47 @@ class Records:
             fidelities=[s.fidelity for s in structures],
         )
 
+    @classmethod
+    def from_block(cls, block: StructureBlock) -> Records:
+        """Unnamed records of a block; an optional label counts where it is not NaN."""
+        n = block.n_structures
+        labels = np.zeros(n, dtype=np.uint8)
+        for bit, label in enumerate(LABELS):
+            labels |= _present(block, label).astype(np.uint8) << np.uint8(bit)
+        return cls(block, labels, [None] * n, ["<memory>"] * n, np.zeros(n, dtype=np.int64), [None] * n)
+
+    def select(self, indices: Sequence[int]) -> Records:
+        """Structures by index, copied."""
+        return Records(
+            block=self.block.select(indices),
+            labels=self.labels[indices],
+            names=[self.names[i] for i in indices],
+            sources=[self.sources[i] for i in indices],
+            frames=self.frames[indices],
+            fidelities=[self.fidelities[i] for i in indices],
+        )
+
     def has(self, label: str) -> NDArray[np.bool_]:
         """Whether each structure has the label, (n,)."""
         return has_label(self.labels, label)
 
-    def where(self, i: int) -> str:
-        """Structure i, for messages."""
+    def where(self, i: int, first: int = 0) -> str:
+        """Structure i, for messages; those from memory are counted from ``first``."""
+        if self.sources[i] == "<memory>":
+            return f"<memory>, structure {first + i}"
         return f"{self.sources[i]}, frame {self.frames[i]}"
+
+
+def _present(block: StructureBlock, label: str) -> NDArray[np.bool_]:
+    if label in ("energy", "forces"):
+        return block.has_energy if label == "energy" else block.has_forces
+    values = getattr(block, label)
+    if values is None:
+        return np.zeros(block.n_structures, dtype=bool)
+    if label == "charges":
+        missing = np.concatenate([[0], np.cumsum(np.isnan(values))])[block.offsets]
+        return np.diff(missing) < np.diff(block.offsets)
+    return ~np.all(np.isnan(values.reshape(len(values), -1)), axis=1)
 
 
 def label_bits(structure: Structure) -> int:

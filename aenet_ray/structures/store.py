@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from aenet_ray.errors import StoreError
 from aenet_ray.structures.block import StructureBlock
+from aenet_ray.structures.checks import check
 from aenet_ray.structures.layout import COLUMNS, FORMAT, SCHEMA_VERSION, ContentHash
 from aenet_ray.structures.records import LABELS, Records, has_label
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
@@ -49,6 +51,7 @@ class StructureStore:
         self.path = Path(path).absolute()
         self._file: h5py.File | None = None
         self._pid = os.getpid()
+        self._opened_hash: str | None = None
         attributes = self._attributes()
         self.n_structures = int(attributes["n_structures"])
         self.n_atoms = int(attributes["n_atoms"])
@@ -63,9 +66,7 @@ class StructureStore:
         attributes = dict(self.file.attrs)
         if attributes.get("format") != FORMAT:
             self.close()
-            raise StoreError(
-                f"{self.path}: an HDF5 file, but no structure store. Build one with 'aenet-ray build'."
-            )
+            raise StoreError(f"{self.path}: an HDF5 file, but no structure store. Build one with 'aenet-ray build'.")
         version = int(attributes.get("schema_version", -1))
         if version != SCHEMA_VERSION:
             self.close()
@@ -80,7 +81,18 @@ class StructureStore:
         """The open HDF5 file, opened if it is not."""
         if self._file is None or self._pid != os.getpid():
             self._file, self._pid = _open(self.path), os.getpid()
+            self._check_unchanged(self._file)
         return self._file
+
+    def _check_unchanged(self, file: h5py.File) -> None:
+        """A store rebuilt since this object was made, or sent here, has other structures at its indices."""
+        found = str(file.attrs.get("content_hash"))
+        expected, self._opened_hash = self._opened_hash or found, self._opened_hash or found
+        if found != expected:
+            self.close()
+            raise StoreError(
+                f"{self.path}: replaced since it was first opened (content hash {found}, was {expected}). Open it anew."
+            )
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
@@ -132,22 +144,16 @@ class StructureStore:
     def _range(self, start: int, stop: int | None) -> tuple[int, int]:
         stop = self.n_structures if stop is None else stop
         if not 0 <= start <= stop <= self.n_structures:
-            raise IndexError(
-                f"{self.path}: structures [{start}, {stop}) asked for, there are {self.n_structures}."
-            )
+            raise IndexError(f"{self.path}: structures [{start}, {stop}) asked for, there are {self.n_structures}.")
         return start, stop
 
     def _column(self, path: str, start: int, stop: int) -> NDArray:
         column = COLUMNS[path]
-        try:
+        with self._reading(path):
             dataset = self.file.get(path)
             if dataset is None:
                 return np.full((stop - start, *column.shape), column.fill, dtype=column.dtype)
             return dataset[start:stop]
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: column {path} is damaged: {error}. Build the store anew."
-            ) from None
 
     def _per_structure(self, name: str, start: int, stop: int | None) -> NDArray:
         return self._column(f"structures/{name}", *self._range(start, stop))
@@ -155,10 +161,8 @@ class StructureStore:
     def offsets(self, start: int = 0, stop: int | None = None) -> IntArray:
         """First atom of each structure in the whole store, and the end of the last, (stop - start + 1,)."""
         start, stop = self._range(start, stop)
-        try:
+        with self._reading("structures/offsets"):
             return self.file["structures/offsets"][start : stop + 1]
-        except (OSError, KeyError) as error:
-            raise StoreError(f"{self.path}: offsets are damaged: {error}. Build the store anew.") from None
 
     def n_atoms_per_structure(self, start: int = 0, stop: int | None = None) -> IntArray:
         """(stop - start,)"""
@@ -212,14 +216,19 @@ class StructureStore:
         ]
 
     def _texts(self, group: str, start: int, stop: int) -> list[str]:
-        offsets = self.file[f"{group}/offsets"][start : stop + 1]
-        data = (
-            self.file[f"{group}/utf8"][offsets[0] : offsets[-1]].tobytes()
-            if offsets[-1] > offsets[0]
-            else b""
-        )
-        ends = (offsets - offsets[0]).tolist()
-        return [data[a:b].decode() for a, b in pairwise(ends)]
+        with self._reading(group):
+            offsets = self.file[f"{group}/offsets"][start : stop + 1]
+            first, last = int(offsets[0]), int(offsets[-1])
+            data = self.file[f"{group}/utf8"][first:last].tobytes() if last > first else b""
+        ends = (offsets - first).tolist()
+        return [data[i:j].decode() for i, j in pairwise(ends)]
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, KeyError) as error:
+            raise StoreError(f"{self.path}: {what} is damaged: {error}. Build the store anew.") from None
 
     # structures
 
@@ -290,8 +299,7 @@ class StructureStore:
         found = content.hexdigest(list(self.fidelities))
         if found != self.content_hash:
             raise StoreError(
-                f"{self.path}: content hash is {found}, {self.content_hash} was written. "
-                "Build the store anew."
+                f"{self.path}: content hash is {found}, {self.content_hash} was written. Build the store anew."
             )
 
     @cached_property
@@ -302,9 +310,7 @@ class StructureStore:
 
 def _open(path: Path) -> h5py.File:
     if not path.is_file():
-        raise StoreError(
-            f"{path}: no such file. Build a structure store with 'aenet-ray build FILES -o {path.name}'."
-        )
+        raise StoreError(f"{path}: no such file. Build a structure store with 'aenet-ray build FILES -o {path.name}'.")
     try:
         return h5py.File(path, "r", locking=False)  # locks fail on many network file systems
     except OSError as error:
@@ -312,31 +318,32 @@ def _open(path: Path) -> h5py.File:
         raise StoreError(f"{path}: {kind}: {error}. Expected a structure store.") from None
 
 
-def write_store(
-    structures: Iterable[Structure], path: str | os.PathLike[str], *, block_structures: int = 256
-) -> BuildReport:
-    """Write structures to a store, in this process and streaming; atomic.
+def write_store(structures: Iterable[Structure], path: str | os.PathLike[str], **options: Any) -> BuildReport:
+    """Check structures and write them to a store, in this process, streaming and atomic.
 
     Args:
         structures: Structures, in the order they shall have.
         path: The store to write; replaced when complete.
-        block_structures: Structures kept in memory at a time.
+        options: Of :func:`aenet_ray.structures.build.build_store`, such as ``on_error``.
 
     Raises:
         StructureError: A structure cannot be used, or there is none.
         StoreError: The file cannot be written.
     """
+    from aenet_ray.structures.build import build_store
+
+    return build_store(structures, path, **{"progress": False, **options})
+
+
+def write_blocks(blocks: Iterable[StructureBlock], path: str | os.PathLike[str]) -> BuildReport:
+    """Check flat blocks and write them to a store: the fast way for structures made by a program.
+
+    Structures have no names; their source is ``<memory>``. Raises as :func:`write_store` does.
+    """
     start = time.perf_counter()
-    iterator = iter(structures)
     with StoreWriter(path) as writer:
-        while batch := list(islice(iterator, block_structures)):
-            writer.append(Records.from_structures(batch))
-        content_hash = writer.finish()
-    return BuildReport(
-        path=Path(path).absolute(),
-        n_structures=writer.n_structures,
-        n_atoms=writer.n_atoms,
-        content_hash=content_hash,
-        n_bytes=Path(path).stat().st_size,
-        seconds=time.perf_counter() - start,
-    )
+        for block in blocks:
+            records = Records.from_block(block)
+            check(records, writer.n_structures)
+            writer.append(records)
+        return writer.finish(time.perf_counter() - start)

@@ -57,15 +57,11 @@ class Structure:
     def __post_init__(self) -> None:
         self.positions = self._array("positions", self.positions, None)
         if self.positions.ndim != 2 or self.positions.shape[1] != 3:
-            raise StructureError(
-                f"{self.source}: positions have shape {self.positions.shape}, expected (n_atoms, 3)."
-            )
+            raise StructureError(f"{self.source}: positions have shape {self.positions.shape}, expected (n_atoms, 3).")
         self.species = [self._symbol(s) for s in self.species]
         n = len(self.positions)
         if len(self.species) != n:
-            raise StructureError(
-                f"{self.source}: {len(self.species)} species for {n} positions, expected one each."
-            )
+            raise StructureError(f"{self.source}: {len(self.species)} species for {n} positions, expected one each.")
         if self.energy is not None:
             self.energy = float(self.energy)
         self.forces = self._optional("forces", self.forces, (n, 3))
@@ -82,9 +78,7 @@ class Structure:
                 )
             self.pbc = pbc
             if self.cell is None and pbc.any():
-                raise StructureError(
-                    f"{self.source}: periodic along {pbc.nonzero()[0].tolist()} but without a cell."
-                )
+                raise StructureError(f"{self.source}: periodic along {pbc.nonzero()[0].tolist()} but without a cell.")
         elif self.cell is not None:
             self.pbc = np.ones(3, dtype=bool)
 
@@ -108,8 +102,7 @@ class Structure:
         if text in atomic_numbers and text != "X":
             return text
         raise StructureError(
-            f"{self.source}: unknown species {text!r}; expected a chemical symbol such as 'Ti', "
-            "or an atomic number."
+            f"{self.source}: unknown species {text!r}; expected a chemical symbol such as 'Ti', or an atomic number."
         )
 
     @property

@@ -131,9 +131,7 @@ class StoreWriter:
             self._file = h5py.File(self._temporary, "w", locking=False)
         except OSError as error:
             raise StoreError(f"{self.path}: cannot write a structure store here: {error}.") from None
-        self._columns = {
-            path: _Appender(self._file, path, c.dtype, c.shape, c.fill) for path, c in COLUMNS.items()
-        }
+        self._columns = {path: _Appender(self._file, path, c.dtype, c.shape, c.fill) for path, c in COLUMNS.items()}
         self._offsets = _Appender(self._file, "structures/offsets", "<i8", (), -1)
         self._offsets.append(np.zeros(1, dtype=np.int64), 1)
         self._sources = _Texts(self._file, "sources")
@@ -144,10 +142,7 @@ class StoreWriter:
         if n == 0:
             return
         fidelity = np.array(
-            [
-                -1 if f is None else self._fidelities.setdefault(f, len(self._fidelities))
-                for f in records.fidelities
-            ],
+            [-1 if f is None else self._fidelities.setdefault(f, len(self._fidelities)) for f in records.fidelities],
             dtype=np.int16,
         )
         self._hash.update(records, fidelity)
@@ -185,8 +180,8 @@ class StoreWriter:
         if self._names is not None:
             self._names.append([name or "" for name in names])
 
-    def finish(self) -> str:
-        """Close, sync and rename into place. Returns the content hash.
+    def finish(self, seconds: float = 0.0) -> BuildReport:
+        """Close, sync and rename into place.
 
         Raises:
             StructureError: No structure was appended.
@@ -216,7 +211,14 @@ class StoreWriter:
         sync(self._temporary)
         os.replace(self._temporary, self.path)
         sync(self.path.parent)
-        return content_hash
+        return BuildReport(
+            path=self.path.absolute(),
+            n_structures=self.n_structures,
+            n_atoms=self.n_atoms,
+            content_hash=content_hash,
+            n_bytes=self.path.stat().st_size,
+            seconds=seconds,
+        )
 
     def abort(self) -> None:
         self._file.close()

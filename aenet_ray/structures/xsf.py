@@ -150,10 +150,7 @@ class _Parser:
             values = np.array([row[1 : 7 if has_forces else 4] for row in rows], dtype=np.float64)
         except ValueError:  # slow, but finds the line and accepts Fortran's 1.0D-03
             values = np.array(
-                [
-                    [self._float(w, start + k) for w in row[1 : 7 if has_forces else 4]]
-                    for k, row in enumerate(rows)
-                ]
+                [[self._float(w, start + k) for w in row[1 : 7 if has_forces else 4]] for k, row in enumerate(rows)]
             )
         cell = None if isolated or not any(self.pbc) else np.array(self.cell)
         try:
@@ -171,10 +168,8 @@ class _Parser:
 
     def _assign_energies(self) -> None:
         frames, energies = self.frames, self.energies
-        if len(energies) == len(frames):
-            owners = list(range(len(frames)))
-        else:
-            owners = [frame for frame, _ in energies]
+        paired = len(energies) == len(frames)
+        owners = list(range(len(frames))) if paired else [frame for frame, _ in energies]
         if len(set(owners)) < len(owners) or any(owner >= len(frames) for owner in owners):
             raise StructureError(
                 f"{self.source}: {len(energies)} total energies for {len(frames)} frames; expected one "
