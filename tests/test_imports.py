@@ -24,7 +24,7 @@ ROAD = [
     {"losses"},
     {"training"},
     {"inference"},
-    {"export", "plots"},
+    {"export", "plots", "tables"},
     {"potential"},
     {"calculators"},
     {"experiment"},
