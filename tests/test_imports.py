@@ -15,7 +15,7 @@ PACKAGE = Path(aenet_ray.__file__).parent
 
 # Modules and packages in the order of the road: each imports only what stands on an earlier line.
 ROAD = [
-    {"errors", "units", "progress"},
+    {"errors", "units", "progress", "tables"},
     {"config"},
     {"structures"},
     {"descriptors"},
@@ -24,7 +24,7 @@ ROAD = [
     {"losses"},
     {"training"},
     {"inference"},
-    {"export", "plots", "tables"},
+    {"export", "plots"},
     {"potential"},
     {"calculators"},
     {"experiment"},

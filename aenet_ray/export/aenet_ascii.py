@@ -23,9 +23,7 @@ from aenet_ray.export.species_potential import SpeciesPotential
 T = TypeVar("T", int, float)
 
 
-def write_ascii(
-    potential: SpeciesPotential, path: str | Path, *, allow_longer_angular_cutoff: bool = False
-) -> Path:
+def write_ascii(potential: SpeciesPotential, path: str | Path, *, allow_longer_angular_cutoff: bool = False) -> Path:
     """Write one species' potential in ænet's ASCII format; the file appears complete or not at all.
 
     Raises:

@@ -18,9 +18,7 @@ from aenet_ray.export.species_potential import SpeciesPotential
 SYMBOL_WIDTH = 2  # characters of a species name in a record of them
 
 
-def write_binary(
-    potential: SpeciesPotential, path: str | Path, *, allow_longer_angular_cutoff: bool = False
-) -> Path:
+def write_binary(potential: SpeciesPotential, path: str | Path, *, allow_longer_angular_cutoff: bool = False) -> Path:
     """Write one species' potential in ænet's binary format; the file appears complete or not at all.
 
     Raises:

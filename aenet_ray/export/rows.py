@@ -160,9 +160,7 @@ def potential_of(values: Mapping[str, Any], where: Callable[[str], str]) -> Spec
     parameters = v["parameters"].reshape(4, -1, order="F")[:, 0].tolist()
     rad_cutoff, rad_order, ang_cutoff, ang_order = parameters
     if not (rad_order.is_integer() and ang_order.is_integer() and rad_order >= 0 and ang_order >= 0):
-        raise ExportError(
-            f"{where('parameters')}: the orders are {rad_order} and {ang_order}, expected whole numbers."
-        )
+        raise ExportError(f"{where('parameters')}: the orders are {rad_order} and {ang_order}, expected whole numbers.")
     n_features = int(rad_order + ang_order + 2) * (2 if v["n_species"] > 1 else 1)
     expect("n_features", v["n_features"], n_features, "the number of features for these orders and species")
     nodes = v["nodes"].tolist()
