@@ -195,6 +195,20 @@ class TorchANNPotential:
         self.model.atomic_energies = dict(payload["atomic_energies"])
         self._payload = payload
 
+    def to_aenet_ascii(self, output_dir: str | Path, prefix: str = "potential") -> dict[str, Path]:
+        """Write ``{prefix}.{species}.nn.ascii`` for ænet; species to absolute path.
+
+        Statistics are those the networks were trained with.
+
+        Raises:
+            ExportError: The angular cutoff is longer than the radial one, which ænet evaluates differently.
+        """
+        from aenet_ray.export.aenet_ascii import write_ascii_files
+
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        potentials = [self.species_potential(s, prefix) for s in self.descriptor.species]
+        return write_ascii_files(potentials, output_dir, prefix)
+
     def species_potential(self, symbol: str, name: str = "aenet_ray") -> SpeciesPotential:
         """One species' share as plain numbers, for writing in ænet's formats."""
         model, norm, d = self.model, self.model.normalization, self.descriptor

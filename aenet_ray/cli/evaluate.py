@@ -1,0 +1,45 @@
+"""``aenet-ray evaluate model.pt FILES…``: a table of errors and parity plots."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    parser = subparsers.add_parser("evaluate", help="errors of a potential on labelled structures")
+    parser.add_argument("model", help="model.pt or a checkpoint")
+    parser.add_argument("files", nargs="+", help="structures in any readable format, or one structure store")
+    parser.add_argument("-o", "--output", default="evaluation", help="folder of table and plots (default: evaluation)")
+    parser.add_argument("--no-forces", action="store_true", help="energies only")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import tempfile
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from aenet_ray.inference.evaluate import evaluate_store
+    from aenet_ray.potential import TorchANNPotential
+    from aenet_ray.structures.build import build_store
+    from aenet_ray.structures.store import StructureStore
+    from aenet_ray.tables import error_table
+    from aenet_ray.workflow import write_errors
+
+    potential = TorchANNPotential.from_file(args.model)
+    with tempfile.TemporaryDirectory() as folder:
+        if len(args.files) == 1 and args.files[0].endswith((".h5", ".hdf5")):
+            path = Path(args.files[0])
+        else:
+            path = build_store(args.files, Path(folder) / "structures.h5", workers=None).path
+        with StructureStore(path) as store:
+            name = Path(args.files[0]).name if len(args.files) == 1 else f"{len(args.files)} files"
+            forces = not args.no_forces and store.has_forces_any
+            evaluation = evaluate_store(potential.model, store, name=name, forces=forces, progress=True)
+    Path(args.output).mkdir(parents=True, exist_ok=True)
+    write_errors(Path(args.output), [evaluation])
+    console = Console()
+    console.print(error_table([evaluation.row()], title=f"Errors of {args.model}"))
+    console.print(f"table and parity plots in {args.output}", soft_wrap=True)
+    return 0

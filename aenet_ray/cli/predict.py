@@ -1,0 +1,35 @@
+"""``aenet-ray predict model.pt FILES…``: energies, forces and stress."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    parser = subparsers.add_parser("predict", help="predict energies, forces and stress of structures")
+    parser.add_argument("model", help="model.pt or a checkpoint")
+    parser.add_argument("files", nargs="+", help="structures in any readable format, or a structure store")
+    parser.add_argument("-o", "--output", default=None, help="extended XYZ file to write; energies alone are printed")
+    parser.add_argument("--no-forces", action="store_true", help="energies only")
+    parser.add_argument("--stress", action="store_true", help="stress of periodic structures as well")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from aenet_ray.potential import TorchANNPotential
+    from aenet_ray.structures.ase_io import to_ase
+
+    potential = TorchANNPotential.from_file(args.model)
+    forces = bool(args.output) and not args.no_forces
+    out = potential.predict(args.files, eval_forces=forces, eval_stress=args.stress)
+    print("# structure  n_atoms  energy/eV  energy_per_atom/eV")
+    for i in range(out.num_structures):
+        print(f"{out.structure_paths[i]}  {out.num_atoms(i)}  {out.total_energy[i]:.8f}  {out.total_energy_per_atom[i]:.8f}")
+    if args.output:
+        import ase.io
+
+        structures = out.to_structures()
+        for i, s in enumerate(structures):
+            s.stress = out.stress[i] if out.stress else None
+        ase.io.write(args.output, [to_ase(s) for s in structures], format="extxyz")
+    return 0

@@ -1,0 +1,45 @@
+"""``aenet-ray train run.yaml``: the main job."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    parser = subparsers.add_parser(
+        "train",
+        help="train a potential as an experiment file says",
+        description="Build the store, featurize, train, evaluate, plot and export, as the file says. The same "
+        "command runs on a laptop and under 'ray job submit'.",
+    )
+    parser.add_argument("experiment", help="YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as training.iterations=50")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no lines")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import logging
+
+    from rich.console import Console
+
+    from aenet_ray.config import apply_overrides, read_yaml
+    from aenet_ray.experiment import ExperimentConfig
+    from aenet_ray.tables import error_table
+
+    if not args.quiet:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("aenet_ray").setLevel(logging.INFO)
+    values = apply_overrides(read_yaml(args.experiment), args.overrides)
+    if args.quiet:
+        apply_overrides(values, ["training.show_progress=false"])
+    config = ExperimentConfig.from_mapping(values, args.experiment)
+
+    from aenet_ray.workflow import run_experiment
+
+    finished = run_experiment(config)
+    console = Console()
+    if finished.evaluations:
+        console.print(error_table([e.row() for e in finished.evaluations], title="Errors"))
+    console.print(f"potential, history and report in {finished.run_dir}", soft_wrap=True)
+    return 0

@@ -1,0 +1,101 @@
+"""One YAML file, walked along the road: structures, features, training, evaluation, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, PositiveFloat, field_validator
+
+from aenet_ray.config import Config
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+
+Layers = list[tuple[int, str]]
+
+
+class DescriptorConfig(Config):
+    """``ChebyshevDescriptor``'s parameters."""
+
+    species: list[str]
+    """Their order fixes the species weights."""
+    rad_order: int = Field(ge=0)
+    rad_cutoff: PositiveFloat
+    """Å."""
+    ang_order: int = Field(ge=0)
+    ang_cutoff: PositiveFloat
+    """Å."""
+    min_cutoff: float = Field(0.55, ge=0)
+    """Å."""
+    dtype: Literal["float32", "float64"] = "float64"
+
+    def build(self) -> ChebyshevDescriptor:
+        values = self.model_dump() | {"dtype": getattr(torch, self.dtype)}
+        return ChebyshevDescriptor(**values)
+
+
+class DataConfig(Config):
+    """Where structures come from. Paths are relative to the working directory."""
+
+    files: list[str] = Field(min_length=1)
+    """Any readable formats, archives of XSF, or one structure store."""
+    validation: list[str] = Field(default_factory=list)
+    """Files held out for validation; none: ``training.testpercent`` of ``files``."""
+    test: list[str] = Field(default_factory=list)
+    """Files evaluated once, after training; none: the validation part is."""
+    store: str | None = None
+    """Structure store to build and reuse; None: in the run's folder."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """skip writes what it leaves out to a report."""
+
+    @field_validator("files", "validation", "test", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+
+class ExperimentConfig(Config):
+    """Everything ``aenet-ray train run.yaml`` needs."""
+
+    data: DataConfig
+    descriptor: DescriptorConfig
+    network: dict[str, Layers] | Layers
+    """Hidden layers per species, or the same for all: ``[[15, tanh], [15, tanh]]``."""
+    training: TorchTrainingConfig = Field(default_factory=TorchTrainingConfig)
+    scaling: ScalingConfig | None = None
+    """Absent: this process, without Ray."""
+    run: RunConfig = Field(default_factory=RunConfig)
+    features: str | None = None
+    """Folder of the feature store, shared by runs; None: ``features`` beside the runs."""
+    export: bool = True
+    """Write ænet's ASCII potential into the run's folder."""
+
+    def arch(self) -> dict[str, Layers]:
+        if isinstance(self.network, dict):
+            return self.network
+        return {s: list(self.network) for s in self.descriptor.species}
+
+    def to_dict(self) -> dict[str, Any]:
+        values = self.model_dump(mode="json")
+        values["training"] = self.training.to_dict()
+        return values
+
+
+def environment() -> dict[str, str]:
+    """Versions of what a run depends on."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in ("aenet-ray", "ray", "torch", "numpy", "numba", "h5py", "ase"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def write_json(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=1, default=str))
