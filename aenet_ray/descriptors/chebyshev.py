@@ -167,7 +167,8 @@ class ChebyshevDescriptor:
         if self.backend == "torch":
             return operators.torch_features(self, edges, species_index)
         out = np.empty((edges.n_atoms, self.n_features))
-        kernels.features_kernel(*self._kernel_input(edges, species_index), out)
+        kernel: Any = kernels.features_kernel
+        kernel(*self._kernel_input(edges, species_index), out)
         return out
 
     def vjp(
@@ -191,7 +192,8 @@ class ChebyshevDescriptor:
         g = np.ascontiguousarray(g, dtype=np.float64)
         offsets, n = _structures(structure_offsets)
         grad, virial = np.zeros((edges.n_atoms, 3)), np.zeros((n, 3, 3))
-        kernels.vjp_kernel(*self._kernel_input(edges, species_index), g, offsets, n > 0, grad, virial)
+        kernel: Any = kernels.vjp_kernel
+        kernel(*self._kernel_input(edges, species_index), g, offsets, n > 0, grad, virial)
         return grad, None if structure_offsets is None else virial
 
     def jvp(
@@ -220,7 +222,8 @@ class ChebyshevDescriptor:
         offsets, n = _structures(structure_offsets if strain is not None else None)
         tensor = np.zeros((n, 3, 3)) if strain is None else np.ascontiguousarray(strain, dtype=np.float64)
         out = np.empty((edges.n_atoms, self.n_features))
-        kernels.jvp_kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
+        kernel: Any = kernels.jvp_kernel
+        kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
         return out
 
     def _kernel_input(self, edges: Edges, species_index: IntArray) -> Any:

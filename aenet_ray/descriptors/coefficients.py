@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aenet_ray.structures.structure import FloatArray
+from aenet_ray.structures.structure import FloatArray, IntArray
 
 # sin(pi y) = y S(y^2) and cos(pi y) = C(y^2) for |y| <= 1/2: near-minimax (Chebyshev nodes, 60 digits),
 # absolute errors 2e-16 and 4e-18 before rounding.
@@ -68,43 +68,26 @@ def chebyshev_to_legendre(order: int) -> FloatArray:
 
 
 class AngularTables(NamedTuple):
-    """Recurrences of normalised associated Legendre functions, one row per (m, l), m-major, l >= m.
+    """Monic associated Legendre polynomials, one row per (m, l), m-major, l >= m.
 
-    The real harmonics in Racah normalisation are Q_lm(z) Re (x + i y)^m and Q_lm(z) Im (x + i y)^m on
-    unit vectors, with Q_lm = N_lm d^m P_l / dz^m, N_lm^2 = (2 - [m = 0]) (l - m)! / (l + m)!.
-    Then Q_lm = alpha z Q_{l-1,m} - beta Q_{l-2,m}, and dQ_lm/dz = gamma Q_{l,m+1}.
+    q_lm is d^m P_l / dz^m divided by its leading coefficient: q_mm = 1, q_{m+1,m} = z,
+    q_lm = z q_{l-1,m} - beta q_{l-2,m}, dq_lm/dz = (l - m) q_{l,m+1}. With c_m + i s_m = (x + i y)^m on unit
+    vectors, the real harmonics in Racah normalisation squared are scale q_lm^2 c_m^2 and scale q_lm^2 s_m^2.
     """
 
-    l: np.ndarray  # noqa: E741
-    start: FloatArray  # Q_mm by m, (order + 1,)
-    alpha: FloatArray
+    degree: IntArray  # l
     beta: FloatArray
-    gamma: FloatArray
-    up: np.ndarray  # row of (m + 1, l); its own row where l = m, gamma being zero there
+    scale: FloatArray
 
 
 @lru_cache(maxsize=64)
 def angular_tables(order: int) -> AngularTables:
-    """Tables up to degree ``order``; rows (order + 1)(order + 2) / 2."""
+    """Tables up to degree ``order``: (order + 1)(order + 2) / 2 rows."""
     pairs = [(m, deg) for m in range(order + 1) for deg in range(m, order + 1)]
-    row = {pair: k for k, pair in enumerate(pairs)}
-
-    def norm_squared(m: int, deg: int) -> Fraction:
-        return Fraction((1 if m == 0 else 2) * math.factorial(deg - m), math.factorial(deg + m))
-
-    def ratio(a: Fraction, b: Fraction) -> float:
-        return math.sqrt(a / b)
-
-    alpha, beta, gamma = (np.zeros(len(pairs)) for _ in range(3))
-    up = np.arange(len(pairs))
-    for k, (m, deg) in enumerate(pairs):
-        here = norm_squared(m, deg)
-        if deg > m:
-            alpha[k] = (2 * deg - 1) / (deg - m) * ratio(here, norm_squared(m, deg - 1))
-            gamma[k] = ratio(here, norm_squared(m + 1, deg))
-            up[k] = row[m + 1, deg]
-        if deg > m + 1:
-            beta[k] = (deg + m - 1) / (deg - m) * ratio(here, norm_squared(m, deg - 2))
-    start = np.array([math.sqrt(norm_squared(m, m) * math.prod(range(1, 2 * m, 2)) ** 2) for m in range(order + 1)])
-    degrees = np.array([deg for _, deg in pairs])
-    return AngularTables(degrees, start, alpha, beta, gamma, up)
+    beta = [((deg - 1) ** 2 - m * m) / (4 * (deg - 1) ** 2 - 1) if deg > m + 1 else 0.0 for m, deg in pairs]
+    scale = []
+    for m, deg in pairs:
+        odd = math.prod(range(1, 2 * deg, 2))  # (2 l - 1)!!
+        orders = math.factorial(deg + m) * math.factorial(deg - m)
+        scale.append(float(Fraction((1 if m == 0 else 2) * odd * odd, orders)))
+    return AngularTables(np.array([deg for _, deg in pairs]), np.array(beta), np.array(scale))

@@ -1,4 +1,9 @@
-"""Compiled CPU kernels over CSR edges: features, J^T g and J v in one pass over the neighbours each."""
+"""Compiled CPU kernels over CSR edges: features, J^T g and J v, eight neighbours at a time.
+
+A centre's neighbours are copied to columns in a small scratch array that stays in the first-level cache;
+those inside the angular cutoff are packed behind them. Padding entries lie beyond every cutoff. All sums are
+float64, over lanes first and across lanes once a centre.
+"""
 # mypy: disallow-untyped-defs=False
 
 from __future__ import annotations
@@ -8,282 +13,546 @@ import math
 import numpy as np
 from numba import njit
 
+from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.coefficients import COS_PI, SIN_PI
+from aenet_ray.descriptors.simd import load, splat, store
 
 FAST = {"reassoc", "contract", "arcp", "nsz"}
+# Columns of the scratch array: all neighbours, those inside the angular cutoff, edge gradients or tangents
+# of both.
+X, Y, Z, W, D, AX, AY, AZ, AW, AD, GX, GY, GZ, HX, HY, HZ = range(16)
+COLUMNS = 16
+
+
+@njit(nogil=True, cache=True)
+def scratch_for(ptr):
+    """Scratch columns for the longest row, and their length."""
+    longest = 0
+    for i in range(len(ptr) - 1):
+        longest = max(longest, ptr[i + 1] - ptr[i])
+    cap = (longest + 15) // 16 * 16 + 16
+    if cap % 128 == 0:  # columns at multiples of 4 kB would evict each other
+        cap += 16
+    return np.zeros(COLUMNS * cap + 8), cap
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def cutoff_pair(d, cutoff):
-    """f_c(d) and its derivative."""
-    if d >= cutoff:
-        return 0.0, 0.0
-    y = d / cutoff - 0.5
-    q = y * y
-    s = SIN_PI[7]
-    for k in range(6, -1, -1):
-        s = s * q + SIN_PI[k]
-    c = COS_PI[8]
-    for k in range(7, -1, -1):
-        c = c * q + COS_PI[k]
-    return 0.5 - 0.5 * y * s, -0.5 * math.pi / cutoff * c
+def load_center(begin, end, far, neighbor, vectors, weight, s, cap):
+    """Copy a centre's neighbours into columns x, y, z, weight, distance. Returns their padded number."""
+    n = end - begin
+    full = n // 8 * 8
+    padded = (n + 15) // 16 * 16
+    for e in range(0, full, 8):
+        x, y, z = simd.load_triples(vectors, begin + e)
+        store(s, X * cap + e, x)
+        store(s, Y * cap + e, y)
+        store(s, Z * cap + e, z)
+        store(s, D * cap + e, simd.root(x * x + y * y + z * z))
+        store(s, W * cap + e, simd.gather(weight, 1, 0, neighbor, begin + e))
+    for e in range(full, padded):
+        x, y, z, w = far, 0.0, 0.0, 0.0
+        if e < n:
+            x, y, z = vectors[begin + e, 0], vectors[begin + e, 1], vectors[begin + e, 2]
+            w = weight[neighbor[begin + e]]
+        s[X * cap + e] = x
+        s[Y * cap + e] = y
+        s[Z * cap + e] = z
+        s[D * cap + e] = math.sqrt(x * x + y * y + z * z)
+        s[W * cap + e] = w
+    return padded
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def harmonics(x, y, z, na, tables, q, c, s):
-    """Q_lm(z) by row, and Re, Im of (x + i y)^m."""
-    _, start, alpha, beta, _, _ = tables
-    c[0] = 1.0
-    s[0] = 0.0
-    k = 0
-    for m in range(na + 1):
-        if m > 0:
-            c[m] = c[m - 1] * x - s[m - 1] * y
-            s[m] = s[m - 1] * x + c[m - 1] * y
-        for l in range(m, na + 1):  # noqa: E741
-            if l == m:
-                q[k] = start[m]
-            elif l == m + 1:
-                q[k] = alpha[k] * z * q[k - 1]
-            else:
-                q[k] = alpha[k] * z * q[k - 1] - beta[k] * q[k - 2]
-            k += 1
-
-
-@njit(nogil=True, cache=True, fastmath=FAST)
-def moments_of(begin, end, neighbor, vectors, weight, ra, na, tables, q, c, s, mom, own):
-    """Moments of a centre: mom[0:2] plain cos, sin; mom[2:4] weighted; own = sums of f^2, w^2 f^2. Count."""
-    mom[:] = 0.0
-    own[:] = 0.0
+def pack_angular(n, ra, s, cap):
+    """Columns of unit vector, weight, distance of the neighbours inside the angular cutoff. Their number."""
     count = 0
-    for e in range(begin, end):
-        x, y, z = vectors[e, 0], vectors[e, 1], vectors[e, 2]
-        d = math.sqrt(x * x + y * y + z * z)
-        if d >= ra:
-            continue
-        count += 1
-        w = weight[neighbor[e]]
-        f, _ = cutoff_pair(d, ra)
-        harmonics(x / d, y / d, z / d, na, tables, q, c, s)
-        own[0] += f * f
-        own[1] += w * w * f * f
-        k = 0
-        for m in range(na + 1):
-            fc, fs = f * c[m], f * s[m]
-            for _ in range(m, na + 1):
-                mom[0, k] += fc * q[k]
-                mom[1, k] += fs * q[k]
-                mom[2, k] += w * fc * q[k]
-                mom[3, k] += w * fs * q[k]
-                k += 1
+    for e in range(0, n, 8):
+        d = load(s, D * cap + e)
+        inside = simd.below(d, ra)
+        for column in range(4):
+            simd.store_packed(s, (AX + column) * cap + count, load(s, (X + column) * cap + e), inside)
+        simd.store_packed(s, AD * cap + count, d, inside)
+        count += simd.count_true(inside)
+    for e in range(count, (count + 15) // 16 * 16):
+        s[AX * cap + e] = ra
+        s[AY * cap + e] = s[AZ * cap + e] = s[AW * cap + e] = 0.0
+        s[AD * cap + e] = ra
+    for e in range(0, count, 8):
+        inverse = 1.0 / load(s, AD * cap + e)
+        for column in range(3):
+            store(s, (AX + column) * cap + e, inverse * load(s, (AX + column) * cap + e))
     return count
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, a, tables, out):
-    """Features of every centre into ``out``, (n_atoms, F)."""
-    n_rows = len(tables[0])
-    q, c, s = np.empty(n_rows), np.empty(na + 1), np.empty(na + 1)
-    mom, own = np.empty((4, n_rows)), np.empty(2)
-    half = nr + na + 2
-    for i in range(len(ptr) - 1):
-        out[i] = 0.0
-        for e in range(ptr[i], ptr[i + 1]):
-            x, y, z = vectors[e, 0], vectors[e, 1], vectors[e, 2]
-            d = math.sqrt(x * x + y * y + z * z)
-            if d >= rr:
-                continue
-            w = weight[neighbor[e]]
-            f, _ = cutoff_pair(d, rr)
-            u = 2.0 * d / rr - 1.0
-            t0, t1 = f, f * u
-            for n in range(nr + 1):
-                out[i, n] += t0
-                if multi:
-                    out[i, half + n] += w * t0
-                t0, t1 = t1, 2.0 * u * t1 - t0
-        count = moments_of(ptr[i], ptr[i + 1], neighbor, vectors, weight, ra, na, tables, q, c, s, mom, own)
-        if count < 2:
-            continue
-        for k in range(n_rows):
-            plain = 0.5 * (mom[0, k] ** 2 + mom[1, k] ** 2)
-            weighted = 0.5 * (mom[2, k] ** 2 + mom[3, k] ** 2)
-            l = tables[0][k]  # noqa: E741
-            for n in range(l, na + 1):
-                out[i, nr + 1 + n] += a[n, l] * plain
-                if multi:
-                    out[i, half + nr + 1 + n] += a[n, l] * weighted
-        for n in range(na + 1):
-            out[i, nr + 1 + n] -= 0.5 * own[0]
-            if multi:
-                out[i, half + nr + 1 + n] -= 0.5 * own[1]
+def cutoff_value(d, cutoff):
+    """f_c, zero from the cutoff on."""
+    y = d * (1.0 / cutoff) - 0.5
+    q = y * y
+    p = splat(SIN_PI[7])
+    p = p * q + SIN_PI[6]
+    p = p * q + SIN_PI[5]
+    p = p * q + SIN_PI[4]
+    p = p * q + SIN_PI[3]
+    p = p * q + SIN_PI[2]
+    p = p * q + SIN_PI[1]
+    p = p * q + SIN_PI[0]
+    return simd.keep(simd.below(d, cutoff), 0.5 - 0.5 * (y * p))
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def vjp_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, a, tables, g, offsets, want_virial, grad, virial):
-    """J^T g: adds to ``grad`` (n_atoms, 3) and ``virial`` (n_structures, 3, 3)."""
-    degree, _, _, _, gamma, up = tables
-    n_rows = len(degree)
-    q, c, s = np.empty(n_rows), np.empty(na + 1), np.empty(na + 1)
-    mom, own = np.empty((4, n_rows)), np.empty(2)
+def cutoff_slope(d, cutoff):
+    """Derivative of f_c."""
+    y = d * (1.0 / cutoff) - 0.5
+    q = y * y
+    p = splat(COS_PI[8])
+    p = p * q + COS_PI[7]
+    p = p * q + COS_PI[6]
+    p = p * q + COS_PI[5]
+    p = p * q + COS_PI[4]
+    p = p * q + COS_PI[3]
+    p = p * q + COS_PI[2]
+    p = p * q + COS_PI[1]
+    p = p * q + COS_PI[0]
+    return simd.keep(simd.below(d, cutoff), (-0.5 * math.pi / cutoff) * p)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def add_to(buffer, row, value):
+    store(buffer, 8 * row, load(buffer, 8 * row) + value)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def sum_lanes(buffer, n_rows, out):
+    """Sum each of the vectors in ``buffer`` over its lanes. Both are padded to multiples of eight rows."""
+    for k in range(0, n_rows, 8):
+        store(out, k, simd.sum_of_eight(buffer, 8 * k))
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def radial_sums(n, rr, nr, multi, s, cap, buffer):
+    """Sums of T_k f_c (rows 0..nr), and of w T_k f_c (rows nr + 1..)."""
+    buffer[: 16 * (nr + 1)] = 0.0
+    for e in range(0, n, 16):
+        da, db = load(s, D * cap + e), load(s, D * cap + e + 8)
+        wa, wb = load(s, W * cap + e), load(s, W * cap + e + 8)
+        ua, ub = da * (4.0 / rr) - 2.0, db * (4.0 / rr) - 2.0
+        a0, b0 = cutoff_value(da, rr), cutoff_value(db, rr)
+        a1, b1 = a0 * ua * 0.5, b0 * ub * 0.5
+        for k in range(nr + 1):
+            add_to(buffer, k, a0 + b0)
+            if multi:
+                add_to(buffer, nr + 1 + k, wa * a0 + wb * b0)
+            a0, a1 = a1, ua * a1 - a0
+            b0, b1 = b1, ub * b1 - b0
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def moment_sums(count, ra, na, multi, beta, s, cap, buffer):
+    """Moments of the monic harmonics in 4 n_rows rows: plain cosine, sine, weighted cosine, sine.
+
+    Two more rows: the sums of f^2 and of w^2 f^2.
+    """
+    rows = len(beta)
+    buffer[: 8 * (4 * rows + 2)] = 0.0
+    for e in range(0, count, 16):
+        xa, xb = load(s, AX * cap + e), load(s, AX * cap + e + 8)
+        ya, yb = load(s, AY * cap + e), load(s, AY * cap + e + 8)
+        za, zb = load(s, AZ * cap + e), load(s, AZ * cap + e + 8)
+        wa, wb = load(s, AW * cap + e), load(s, AW * cap + e + 8)
+        ca = cutoff_value(load(s, AD * cap + e), ra)
+        cb = cutoff_value(load(s, AD * cap + e + 8), ra)
+        va, vb = wa * ca, wb * cb
+        add_to(buffer, 4 * rows, ca * ca + cb * cb)
+        add_to(buffer, 4 * rows + 1, va * va + vb * vb)
+        qa, qb = splat(1.0), splat(1.0)
+        pa, pb = splat(0.0), splat(0.0)
+        for k in range(na + 1):
+            add_to(buffer, k, qa * ca + qb * cb)
+            if multi:
+                add_to(buffer, 2 * rows + k, qa * va + qb * vb)
+            if k < na:
+                qa, pa = za * qa - beta[k + 1] * pa, qa
+                qb, pb = zb * qb - beta[k + 1] * pb, qb
+        sa, sb = splat(0.0), splat(0.0)
+        k = na + 1
+        for m in range(1, na + 1):
+            ca, sa = xa * ca - ya * sa, xa * sa + ya * ca
+            cb, sb = xb * cb - yb * sb, xb * sb + yb * cb
+            va, vb, ta, tb = wa * ca, wb * cb, wa * sa, wb * sb
+            qa, qb = splat(1.0), splat(1.0)
+            pa, pb = splat(0.0), splat(0.0)
+            for _ in range(m, na + 1):
+                add_to(buffer, k, qa * ca + qb * cb)
+                add_to(buffer, rows + k, qa * sa + qb * sb)
+                if multi:
+                    add_to(buffer, 2 * rows + k, qa * va + qb * vb)
+                    add_to(buffer, 3 * rows + k, qa * ta + qb * tb)
+                k += 1
+                if k < rows:
+                    qa, pa = za * qa - beta[k] * pa, qa
+                    qb, pb = zb * qb - beta[k] * pb, qb
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def angular_features(rows, na, basis, degree, scale, sums, first, own, out, i, column):
+    """G_n = (sum_l a_nl sum_m A_lm^2 - own) / 2 from the moments at ``first``."""
+    for n in range(na + 1):
+        out[i, column + n] = -0.5 * own
+    for k in range(rows):
+        c, s = sums[first + k], sums[first + rows + k]
+        power = 0.5 * scale[k] * (c * c + s * s)
+        for n in range(degree[k], na + 1):
+            out[i, column + n] += basis[n, degree[k]] * power
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, basis, tables, out):
+    """Features of every centre into ``out``, (n_atoms, F)."""
+    degree, beta, scale = tables
+    rows = len(degree)
+    s, cap = scratch_for(ptr)
     half = nr + na + 2
+    size = max(2 * (nr + 1), 4 * rows + 2) + 8
+    buffer, sums = np.zeros(8 * size), np.zeros(size)
+    far = 2.0 * max(rr, ra)
+    for i in range(len(ptr) - 1):
+        n = load_center(ptr[i], ptr[i + 1], far, neighbor, vectors, weight, s, cap)
+        radial_sums(n, rr, nr, multi, s, cap, buffer)
+        sum_lanes(buffer, 2 * (nr + 1), sums)
+        for k in range(nr + 1):
+            out[i, k] = sums[k]
+            if multi:
+                out[i, half + k] = sums[nr + 1 + k]
+        count = pack_angular(n, ra, s, cap)
+        if count < 2:  # no angle: exactly zero, not the rounding noise of two equal terms
+            out[i, nr + 1 : half] = 0.0
+            if multi:
+                out[i, half + nr + 1 :] = 0.0
+            continue
+        moment_sums(count, ra, na, multi, beta, s, cap, buffer)
+        sum_lanes(buffer, 4 * rows + 2, sums)
+        angular_features(rows, na, basis, degree, scale, sums, 0, sums[4 * rows], out, i, nr + 1)
+        if multi:
+            angular_features(rows, na, basis, degree, scale, sums, 2 * rows, sums[4 * rows + 1], out, i, half + nr + 1)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def radial_coefficients(g, i, first, nr, rr, coefficients, row):
+    """sum_n g_n T_n and (2 / R) times its derivative as sums over Chebyshev polynomials of the second kind."""
+    for k in range(nr + 1):
+        above = g[i, first + k + 2] if k + 2 <= nr else 0.0
+        coefficients[row + k] = (g[i, first + k] if k == 0 else 0.5 * g[i, first + k]) - 0.5 * above
+        slope = (k + 1) * g[i, first + k + 1] if k < nr else 0.0
+        coefficients[row + nr + 1 + k] = 2.0 / rr * slope
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def angular_coefficients(g, i, column, na, basis, degree, scale, sums, first, slopes):
+    """Turn moments into dE/d(moment), and their share of the z-derivative (one order m higher). Returns sum g."""
+    rows = len(degree)
+    own = 0.0
+    for n in range(na + 1):
+        own += g[i, column + n]
+    k = 0
+    for m in range(na + 1):
+        for deg in range(m, na + 1):
+            h = 0.0
+            for n in range(deg, na + 1):
+                h += basis[n, deg] * g[i, column + n]
+            h *= scale[k]
+            sums[first + k] *= h
+            sums[first + rows + k] *= h
+            if deg > m:
+                up = k + na - m
+                slopes[first + up] = (deg - m) * sums[first + k]
+                slopes[first + rows + up] = (deg - m) * sums[first + rows + k]
+            k += 1
+    return own
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def angular_gradient(count, ra, na, multi, beta, h, slope, own, weighted_own, s, cap):
+    """dE/d(edge vector) of the angular part into packed columns GX, GY, GZ."""
+    rows = len(beta)
+    for e in range(0, count, 8):
+        x, y, z = load(s, AX * cap + e), load(s, AY * cap + e), load(s, AZ * cap + e)
+        w, d = load(s, AW * cap + e), load(s, AD * cap + e)
+        f = cutoff_value(d, ra)
+        value = -1.0 * f * (own + w * w * weighted_own)
+        q, p = splat(1.0), splat(0.0)
+        for k in range(na + 1):
+            value += (h[k] + w * h[2 * rows + k]) * q
+            if k < na:
+                q, p = z * q - beta[k + 1] * p, q
+        gx, gy, gz = splat(0.0), splat(0.0), splat(0.0)
+        c, t = splat(1.0), splat(0.0)
+        k = na + 1
+        for m in range(1, na + 1):
+            hc, hs, dc, ds = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+            q, p = splat(1.0), splat(0.0)
+            for _ in range(m, na + 1):
+                if multi:
+                    hc += (h[k] + w * h[2 * rows + k]) * q
+                    hs += (h[rows + k] + w * h[3 * rows + k]) * q
+                    dc += (slope[k] + w * slope[2 * rows + k]) * q
+                    ds += (slope[rows + k] + w * slope[3 * rows + k]) * q
+                else:
+                    hc += h[k] * q
+                    hs += h[rows + k] * q
+                    dc += slope[k] * q
+                    ds += slope[rows + k] * q
+                k += 1
+                if k < rows:
+                    q, p = z * q - beta[k] * p, q
+            gx += float(m) * (c * hc + t * hs)
+            gy += float(m) * (c * hs - t * hc)
+            gz += c * dc + t * ds
+            c, t = x * c - y * t, x * t + y * c
+            value += c * hc + t * hs
+        tangent = f / d
+        along = cutoff_slope(d, ra) * value - tangent * (gx * x + gy * y + gz * z)
+        store(s, GX * cap + e, tangent * gx + along * x)
+        store(s, GY * cap + e, tangent * gy + along * y)
+        store(s, GZ * cap + e, tangent * gz + along * z)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def edge_gradient(n, count, rr, nr, ra, coefficients, s, cap):
+    """Radial part plus the packed angular part into columns HX, HY, HZ."""
+    o = nr + 1
+    packed = 0
+    for e in range(0, n, 8):
+        d, w = load(s, D * cap + e), load(s, W * cap + e)
+        f, df = cutoff_value(d, rr), cutoff_slope(d, rr)
+        u = simd.keep(simd.below(d, rr), d * (4.0 / rr) - 2.0)
+        p, pw, r, rw = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        a, b = splat(1.0), splat(0.0)
+        for k in range(nr + 1):
+            p += coefficients[k] * a
+            r += coefficients[o + k] * a
+            pw += coefficients[2 * o + k] * a
+            rw += coefficients[3 * o + k] * a
+            a, b = u * a - b, a
+        factor = (df * (p + w * pw) + f * (r + w * rw)) / d
+        inside = simd.below(d, ra)
+        for column in range(3):
+            value = factor * load(s, (X + column) * cap + e)
+            if count > 1:
+                value += simd.load_unpacked(s, (GX + column) * cap + packed, inside)
+            store(s, (HX + column) * cap + e, value)
+        packed += simd.count_true(inside)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def scatter(i, begin, end, neighbor, s, cap, grad):
+    """Add the edge gradients to the neighbours, and their negative sum to the centre."""
+    cx = cy = cz = 0.0
+    for e in range(end - begin):
+        x, y, z = s[HX * cap + e], s[HY * cap + e], s[HZ * cap + e]
+        j = neighbor[begin + e]
+        grad[j, 0] += x
+        grad[j, 1] += y
+        grad[j, 2] += z
+        cx += x
+        cy += y
+        cz += z
+    grad[i, 0] -= cx
+    grad[i, 1] -= cy
+    grad[i, 2] -= cz
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def add_virial(n, s, cap, virial):
+    """Sum over the neighbours of r_a (dE/dr)_b."""
+    for a in range(3):
+        vx, vy, vz = splat(0.0), splat(0.0), splat(0.0)
+        for e in range(0, n, 8):
+            r = load(s, (X + a) * cap + e)
+            vx += r * load(s, HX * cap + e)
+            vy += r * load(s, HY * cap + e)
+            vz += r * load(s, HZ * cap + e)
+        virial[a, 0] += simd.total(vx)
+        virial[a, 1] += simd.total(vy)
+        virial[a, 2] += simd.total(vz)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def vjp_kernel(
+    ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, basis, tables, g, offsets, want_virial, grad, virial
+):
+    """J^T g: adds to ``grad`` (n_atoms, 3) and ``virial`` (n_structures, 3, 3)."""
+    degree, beta, scale = tables
+    rows = len(degree)
+    s, cap = scratch_for(ptr)
+    half = nr + na + 2
+    size = 4 * rows + 10
+    buffer, sums, slopes = np.zeros(8 * size), np.zeros(size), np.zeros(4 * rows)
+    coefficients = np.zeros(4 * (nr + 1))
     structure = 0
     for i in range(len(ptr) - 1):
         while want_virial and i >= offsets[structure + 1]:
             structure += 1
-        count = moments_of(ptr[i], ptr[i + 1], neighbor, vectors, weight, ra, na, tables, q, c, s, mom, own)
-        own0 = own1 = 0.0
-        for n in range(na + 1):
-            own0 += g[i, nr + 1 + n]
+        n = load_center(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), neighbor, vectors, weight, s, cap)
+        count = pack_angular(n, ra, s, cap)
+        if count > 1:
+            moment_sums(count, ra, na, multi, beta, s, cap, buffer)
+            sum_lanes(buffer, 4 * rows + 2, sums)
+            own = angular_coefficients(g, i, nr + 1, na, basis, degree, scale, sums, 0, slopes)
+            weighted_own = 0.0
             if multi:
-                own1 += g[i, half + nr + 1 + n]
-        for k in range(n_rows):
-            h0 = h1 = 0.0
-            for n in range(degree[k], na + 1):
-                h0 += a[n, degree[k]] * g[i, nr + 1 + n]
-                if multi:
-                    h1 += a[n, degree[k]] * g[i, half + nr + 1 + n]
-            mom[0, k] *= h0
-            mom[1, k] *= h0
-            mom[2, k] *= h1
-            mom[3, k] *= h1
-        for e in range(ptr[i], ptr[i + 1]):
-            x, y, z = vectors[e, 0], vectors[e, 1], vectors[e, 2]
-            d = math.sqrt(x * x + y * y + z * z)
-            ux, uy, uz = x / d, y / d, z / d
-            j = neighbor[e]
-            w = weight[j]
-            along = 0.0
-            if d < rr:
-                f, df = cutoff_pair(d, rr)
-                u = 2.0 * d / rr - 1.0
-                t0, t1 = 1.0, u
-                u0, u1 = 0.0, 1.0
-                p = dp = 0.0
-                for n in range(nr + 1):
-                    h = g[i, n]
-                    if multi:
-                        h += w * g[i, half + n]
-                    p += h * t0
-                    dp += h * n * u0
-                    t0, t1 = t1, 2.0 * u * t1 - t0
-                    u0, u1 = u1, 2.0 * u * u1 - u0
-                along = df * p + f * dp * 2.0 / rr
-            gx = gy = gz = 0.0
-            if d < ra and count > 1:
-                f, df = cutoff_pair(d, ra)
-                harmonics(ux, uy, uz, na, tables, q, c, s)
-                value = -f * (own0 + w * w * own1)
-                k = 0
-                for m in range(na + 1):
-                    sc = ss = dc = ds = 0.0
-                    for _ in range(m, na + 1):
-                        hc = mom[0, k] + w * mom[2, k]
-                        hs = mom[1, k] + w * mom[3, k]
-                        sc += hc * q[k]
-                        ss += hs * q[k]
-                        dc += hc * gamma[k] * q[up[k]]
-                        ds += hs * gamma[k] * q[up[k]]
-                        k += 1
-                    value += c[m] * sc + s[m] * ss
-                    gz += c[m] * dc + s[m] * ds
-                    if m > 0:
-                        gx += m * (c[m - 1] * sc + s[m - 1] * ss)
-                        gy += m * (c[m - 1] * ss - s[m - 1] * sc)
-                tangent = f / d
-                gx, gy, gz = gx * tangent, gy * tangent, gz * tangent
-                along += df * value - (gx * ux + gy * uy + gz * uz)
-            gx += along * ux
-            gy += along * uy
-            gz += along * uz
-            grad[j, 0] += gx
-            grad[j, 1] += gy
-            grad[j, 2] += gz
-            grad[i, 0] -= gx
-            grad[i, 1] -= gy
-            grad[i, 2] -= gz
-            if want_virial:
-                v = (x, y, z)
-                for b in range(3):
-                    virial[structure, b, 0] += v[b] * gx
-                    virial[structure, b, 1] += v[b] * gy
-                    virial[structure, b, 2] += v[b] * gz
+                weighted_own = angular_coefficients(
+                    g, i, half + nr + 1, na, basis, degree, scale, sums, 2 * rows, slopes
+                )
+            angular_gradient(count, ra, na, multi, beta, sums, slopes, own, weighted_own, s, cap)
+        radial_coefficients(g, i, 0, nr, rr, coefficients, 0)
+        if multi:
+            radial_coefficients(g, i, half, nr, rr, coefficients, 2 * (nr + 1))
+        edge_gradient(n, count, rr, nr, ra, coefficients, s, cap)
+        scatter(i, ptr[i], ptr[i + 1], neighbor, s, cap, grad)
+        if want_virial:
+            add_virial(n, s, cap, virial[structure])
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def jvp_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, a, tables, v, offsets, use_strain, strain, out):
+def load_tangents(i, begin, end, n, neighbor, v, use_strain, strain, s, cap):
+    """Tangents of the edge vectors into columns GX, GY, GZ: v_j - v_i + r strain."""
+    size = end - begin
+    full = size // 8 * 8
+    for c in range(3):
+        for e in range(0, full, 8):
+            store(s, (GX + c) * cap + e, simd.gather(v, 3, c, neighbor, begin + e) - v[i, c])
+        for e in range(full, n):
+            s[(GX + c) * cap + e] = v[neighbor[begin + e], c] - v[i, c] if e < size else 0.0
+        if use_strain:
+            for e in range(0, n, 8):
+                moved = load(s, (GX + c) * cap + e)
+                for a in range(3):
+                    moved += strain[a, c] * load(s, (X + a) * cap + e)
+                store(s, (GX + c) * cap + e, moved)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def pack_tangents(n, ra, s, cap):
+    """Those of the angular neighbours into columns HX, HY, HZ, in the order of ``pack_angular``."""
+    count = 0
+    for e in range(0, n, 8):
+        inside = simd.below(load(s, D * cap + e), ra)
+        for c in range(3):
+            simd.store_packed(s, (HX + c) * cap + count, load(s, (GX + c) * cap + e), inside)
+        count += simd.count_true(inside)
+    for e in range(count, (count + 7) // 8 * 8):
+        s[HX * cap + e] = s[HY * cap + e] = s[HZ * cap + e] = 0.0
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def radial_tangents(n, rr, nr, multi, s, cap, buffer):
+    """Tangents of ``radial_sums``, by the recurrence and its derivative."""
+    buffer[: 16 * (nr + 1)] = 0.0
+    for e in range(0, n, 8):
+        d, w = load(s, D * cap + e), load(s, W * cap + e)
+        moved = load(s, X * cap + e) * load(s, GX * cap + e)
+        moved += load(s, Y * cap + e) * load(s, GY * cap + e)
+        moved += load(s, Z * cap + e) * load(s, GZ * cap + e)
+        moved = moved / d
+        u, du = d * (4.0 / rr) - 2.0, moved * (4.0 / rr)
+        t0, d0 = cutoff_value(d, rr), cutoff_slope(d, rr) * moved
+        t1, d1 = 0.5 * (t0 * u), 0.5 * (d0 * u + t0 * du)
+        for k in range(nr + 1):
+            add_to(buffer, k, d0)
+            if multi:
+                add_to(buffer, nr + 1 + k, w * d0)
+            d0, d1 = d1, u * d1 + (du * t1 - d0)
+            t0, t1 = t1, u * t1 - t0
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def moment_tangents(count, ra, na, multi, beta, s, cap, buffer):
+    """Moments as in ``moment_sums`` (4 n_rows), their tangents (4 n_rows), and half those of f^2, w^2 f^2."""
+    rows = len(beta)
+    buffer[: 8 * (8 * rows + 2)] = 0.0
+    for e in range(0, count, 8):
+        x, y, z = load(s, AX * cap + e), load(s, AY * cap + e), load(s, AZ * cap + e)
+        dx, dy, dz = load(s, HX * cap + e), load(s, HY * cap + e), load(s, HZ * cap + e)
+        w, d = load(s, AW * cap + e), load(s, AD * cap + e)
+        moved = x * dx + y * dy + z * dz
+        dx, dy, dz = (dx - moved * x) / d, (dy - moved * y) / d, (dz - moved * z) / d
+        c, dc = cutoff_value(d, ra), cutoff_slope(d, ra) * moved
+        t, dt = splat(0.0), splat(0.0)
+        add_to(buffer, 8 * rows, c * dc)
+        add_to(buffer, 8 * rows + 1, w * w * (c * dc))
+        k = 0
+        for m in range(na + 1):
+            if m > 0:
+                dc, dt = x * dc - y * dt + (dx * c - dy * t), x * dt + y * dc + (dx * t + dy * c)
+                c, t = x * c - y * t, x * t + y * c
+            q, p, dq, dp = splat(1.0), splat(0.0), splat(0.0), splat(0.0)
+            for _ in range(m, na + 1):
+                a, da = q * c, q * dc + dq * c
+                add_to(buffer, k, a)
+                add_to(buffer, 4 * rows + k, da)
+                if multi:
+                    add_to(buffer, 2 * rows + k, w * a)
+                    add_to(buffer, 6 * rows + k, w * da)
+                if m > 0:
+                    a, da = q * t, q * dt + dq * t
+                    add_to(buffer, rows + k, a)
+                    add_to(buffer, 5 * rows + k, da)
+                    if multi:
+                        add_to(buffer, 3 * rows + k, w * a)
+                        add_to(buffer, 7 * rows + k, w * da)
+                k += 1
+                if k < rows:
+                    dq, dp = z * dq + (dz * q - beta[k] * dp), dq
+                    q, p = z * q - beta[k] * p, q
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def angular_tangents(rows, na, basis, degree, scale, sums, first, own, out, i, column):
+    """Tangents of the angular features from moments and their tangents, 4 n_rows further on."""
+    for n in range(na + 1):
+        out[i, column + n] = -own
+    for k in range(rows):
+        a, b = first + k, first + rows + k
+        power = scale[k] * (sums[a] * sums[4 * rows + a] + sums[b] * sums[4 * rows + b])
+        for n in range(degree[k], na + 1):
+            out[i, column + n] += basis[n, degree[k]] * power
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def jvp_kernel(
+    ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, basis, tables, v, offsets, use_strain, strain, out
+):
     """J v of every centre into ``out``, (n_atoms, F)."""
-    degree, _, _, _, gamma, up = tables
-    n_rows = len(degree)
-    q, c, s = np.empty(n_rows), np.empty(na + 1), np.empty(na + 1)
-    mom, own, tan, town = np.empty((4, n_rows)), np.empty(2), np.empty((4, n_rows)), np.empty(2)
+    degree, beta, scale = tables
+    rows = len(degree)
+    s, cap = scratch_for(ptr)
     half = nr + na + 2
+    size = max(2 * (nr + 1), 8 * rows + 2) + 8
+    buffer, sums = np.zeros(8 * size), np.zeros(size)
+    none = np.zeros((3, 3))
     structure = 0
     for i in range(len(ptr) - 1):
         while use_strain and i >= offsets[structure + 1]:
             structure += 1
-        out[i] = 0.0
-        count = moments_of(ptr[i], ptr[i + 1], neighbor, vectors, weight, ra, na, tables, q, c, s, mom, own)
-        tan[:] = 0.0
-        town[:] = 0.0
-        for e in range(ptr[i], ptr[i + 1]):
-            x, y, z = vectors[e, 0], vectors[e, 1], vectors[e, 2]
-            j = neighbor[e]
-            tx, ty, tz = v[j, 0] - v[i, 0], v[j, 1] - v[i, 1], v[j, 2] - v[i, 2]
-            if use_strain:
-                st = strain[structure]
-                tx += x * st[0, 0] + y * st[1, 0] + z * st[2, 0]
-                ty += x * st[0, 1] + y * st[1, 1] + z * st[2, 1]
-                tz += x * st[0, 2] + y * st[1, 2] + z * st[2, 2]
-            d = math.sqrt(x * x + y * y + z * z)
-            ux, uy, uz = x / d, y / d, z / d
-            w = weight[j]
-            along = ux * tx + uy * ty + uz * tz
-            if d < rr:
-                f, df = cutoff_pair(d, rr)
-                u = 2.0 * d / rr - 1.0
-                du = 2.0 / rr * along
-                t0, t1 = f, f * u
-                d0, d1 = df * along, df * along * u + f * du
-                for n in range(nr + 1):
-                    out[i, n] += d0
-                    if multi:
-                        out[i, half + n] += w * d0
-                    d0, d1 = d1, 2.0 * (u * d1 + du * t1) - d0
-                    t0, t1 = t1, 2.0 * u * t1 - t0
-            if d < ra and count > 1:
-                f, df = cutoff_pair(d, ra)
-                harmonics(ux, uy, uz, na, tables, q, c, s)
-                df *= along
-                tx, ty, tz = (tx - along * ux) / d, (ty - along * uy) / d, (tz - along * uz) / d
-                town[0] += f * df
-                town[1] += w * w * f * df
-                k = 0
-                for m in range(na + 1):
-                    dc, ds = df * c[m], df * s[m]
-                    if m > 0:
-                        dc += f * m * (c[m - 1] * tx - s[m - 1] * ty)
-                        ds += f * m * (s[m - 1] * tx + c[m - 1] * ty)
-                    for _ in range(m, na + 1):
-                        dq = gamma[k] * q[up[k]] * tz * f
-                        vc = q[k] * dc + dq * c[m]
-                        vs = q[k] * ds + dq * s[m]
-                        tan[0, k] += vc
-                        tan[1, k] += vs
-                        tan[2, k] += w * vc
-                        tan[3, k] += w * vs
-                        k += 1
-        if count < 2:
-            continue
-        for k in range(n_rows):
-            plain = mom[0, k] * tan[0, k] + mom[1, k] * tan[1, k]
-            weighted = mom[2, k] * tan[2, k] + mom[3, k] * tan[3, k]
-            l = degree[k]  # noqa: E741
-            for n in range(l, na + 1):
-                out[i, nr + 1 + n] += a[n, l] * plain
-                if multi:
-                    out[i, half + nr + 1 + n] += a[n, l] * weighted
-        for n in range(na + 1):
-            out[i, nr + 1 + n] -= town[0]
+        n = load_center(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), neighbor, vectors, weight, s, cap)
+        tensor = strain[structure] if use_strain else none
+        load_tangents(i, ptr[i], ptr[i + 1], n, neighbor, v, use_strain, tensor, s, cap)
+        radial_tangents(n, rr, nr, multi, s, cap, buffer)
+        sum_lanes(buffer, 2 * (nr + 1), sums)
+        for k in range(nr + 1):
+            out[i, k] = sums[k]
             if multi:
-                out[i, half + nr + 1 + n] -= town[1]
+                out[i, half + k] = sums[nr + 1 + k]
+        count = pack_angular(n, ra, s, cap)
+        if count < 2:
+            out[i, nr + 1 : half] = 0.0
+            if multi:
+                out[i, half + nr + 1 :] = 0.0
+            continue
+        pack_tangents(n, ra, s, cap)
+        moment_tangents(count, ra, na, multi, beta, s, cap, buffer)
+        sum_lanes(buffer, 8 * rows + 2, sums)
+        angular_tangents(rows, na, basis, degree, scale, sums, 0, sums[8 * rows], out, i, nr + 1)
+        if multi:
+            angular_tangents(rows, na, basis, degree, scale, sums, 2 * rows, sums[8 * rows + 1], out, i, half + nr + 1)

@@ -40,18 +40,18 @@ def chebyshev_rows(x: Tensor, order: int) -> Tensor:
 
 
 def real_harmonics(unit: Tensor, order: int) -> Tensor:
-    """Racah-normalised real harmonics, (n, 2 rows): cosine rows (m, l), then sine rows."""
-    tables = angular_tables(order)
+    """Real harmonics of unit vectors, monic in z, (n, 2 rows): cosine rows (m, l), then sine rows."""
+    beta = angular_tables(order).beta.tolist()
     x, y, z = unit.unbind(1)
     c, s = torch.ones_like(z), torch.zeros_like(z)
     cos_rows, sin_rows, k = [], [], 0
     for m in range(order + 1):
         if m > 0:
             c, s = c * x - s * y, s * x + c * y
-        before, here = torch.zeros_like(z), torch.full_like(z, tables.start[m])
+        before, here = torch.zeros_like(z), torch.ones_like(z)
         for deg in range(m, order + 1):
             if deg > m:
-                before, here = here, float(tables.alpha[k]) * z * here - float(tables.beta[k]) * before
+                before, here = here, z * here - beta[k] * before
             cos_rows.append(here * c)
             sin_rows.append(here * s)
             k += 1
@@ -96,14 +96,15 @@ def _angular(
 ) -> list[Tensor]:
     f = cutoff_function(distance, settings.ang_cutoff)
     harmonics = real_harmonics(vectors / distance[:, None], settings.ang_order)
-    degree = torch.as_tensor(np.tile(angular_tables(settings.ang_order).l, 2), device=vectors.device)
-    basis = torch.as_tensor(chebyshev_to_legendre(settings.ang_order), dtype=vectors.dtype, device=vectors.device)
+    tables = angular_tables(settings.ang_order)
+    # Features from squared moments: sum over n and both parts of a_nl scale_lm.
+    powers_to_features = chebyshev_to_legendre(settings.ang_order)[:, tables.degree] * tables.scale
+    basis = torch.as_tensor(np.tile(powers_to_features, 2).T, dtype=vectors.dtype, device=vectors.device)
     # A single neighbour has no angle: exactly zero, not the rounding noise of two equal terms.
     paired = torch.bincount(center, minlength=n_atoms) > 1
     out = []
     for factor in (f, f * weight) if settings.multi else (f,):
         moments = segment_sum(harmonics * factor[:, None], center, n_atoms)
-        powers = moments.new_zeros(n_atoms, settings.ang_order + 1).index_add(1, degree, moments.square())
         own = segment_sum(factor.square()[:, None], center, n_atoms)
-        out.append(torch.where(paired[:, None], 0.5 * (powers @ basis.T - own), 0.0))
+        out.append(torch.where(paired[:, None], 0.5 * (moments.square() @ basis - own), 0.0))
     return out

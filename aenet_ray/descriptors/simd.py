@@ -1,0 +1,313 @@
+"""Eight float64 lanes as a numba type, so that compiled loops take eight neighbours at a time.
+
+Values of the type behave like numbers (+, -, *, /, with scalars too); LLVM maps them to one AVX-512 register,
+two AVX2 ones or four of NEON. Loads and stores are not bounds-checked: buffers end in padding.
+"""
+# mypy: disallow-untyped-defs=False
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import pack_array
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.np.arrayobj import make_array
+
+WIDTH = 8
+FLAGS = ("reassoc", "contract", "arcp", "nsz")
+_DOUBLE, _INT32, _INT64 = ir.DoubleType(), ir.IntType(32), ir.IntType(64)
+_VECTOR = ir.VectorType(_DOUBLE, WIDTH)
+
+
+class LanesType(types.Type):
+    """Numba type of eight float64 lanes."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float64x8")
+
+
+class MaskType(types.Type):
+    """Numba type of eight truth values."""
+
+    def __init__(self) -> None:
+        super().__init__(name="bool_x8")
+
+
+lanes, mask = LanesType(), MaskType()
+
+
+@register_model(LanesType)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: types.Type) -> None:
+        super().__init__(manager, fe_type, _VECTOR)
+
+
+@register_model(MaskType)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: types.Type) -> None:
+        super().__init__(manager, fe_type, ir.VectorType(ir.IntType(1), WIDTH))
+
+
+def _spread(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    if isinstance(value.type, ir.VectorType):
+        return value
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), value, ir.Constant(_INT32, 0))
+    zeros = ir.Constant(ir.VectorType(_INT32, WIDTH), [0] * WIDTH)
+    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+
+
+class _Binary(AbstractTemplate):
+    def generic(self, args: tuple, kws: dict) -> Any:
+        if len(args) == 2 and lanes in args and all(a in (lanes, types.float64) for a in args):
+            return signature(lanes, *args)
+        return None
+
+
+def _register_binary(op: Any, method: str) -> None:
+    infer_global(op)(type(f"_{method}", (_Binary,), {"key": op}))
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
+        a, b = (_spread(builder, v) for v in args)
+        return getattr(builder, method)(a, b, flags=FLAGS)
+
+    for left, right in ((lanes, lanes), (lanes, types.float64), (types.float64, lanes)):
+        lower_builtin(op, left, right)(lower)
+
+
+for _op, _method in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+    (operator.iadd, "fadd"),
+    (operator.isub, "fsub"),
+    (operator.imul, "fmul"),
+):
+    _register_binary(_op, _method)
+
+
+def _pointer(context: Any, builder: ir.IRBuilder, ty: Any, value: Any, index: Any, to: Any) -> Any:
+    array = make_array(ty)(context, builder, value)
+    return builder.bitcast(builder.gep(array.data, [index]), ir.PointerType(to))
+
+
+def _aligned_load(builder: ir.IRBuilder, pointer: Any, kind: ir.Type, align: int) -> Any:
+    value = builder.load(pointer)
+    value.align = align
+    return value
+
+
+def _call(builder: ir.IRBuilder, name: str, result: ir.Type, args: list) -> ir.Value:
+    function = builder.module.globals.get(name)
+    if function is None:
+        kind = ir.FunctionType(result, [a.type for a in args])
+        function = ir.Function(builder.module, kind, name)
+    return builder.call(function, args)
+
+
+@intrinsic
+def splat(typingctx, x):
+    """All lanes equal to a float64."""
+
+    def codegen(context, builder, sig, args):
+        return _spread(builder, args[0])
+
+    return lanes(types.float64), codegen
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """Eight consecutive values of a contiguous float64 array, from a flat index on."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _VECTOR)
+        return _aligned_load(builder, pointer, _VECTOR, 8)
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write eight consecutive values."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _VECTOR)
+        builder.store(args[2], pointer).align = 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), codegen
+
+
+@intrinsic
+def load_triples(typingctx, array, index):
+    """x, y, z of eight consecutive rows of a contiguous (n, 3) array, from row ``index`` on."""
+
+    def codegen(context, builder, sig, args):
+        start = builder.mul(args[1], ir.Constant(_INT64, 3))
+        wide = ir.VectorType(_DOUBLE, 3 * WIDTH)
+        pointer = _pointer(context, builder, sig.args[0], args[0], start, wide)
+        rows = _aligned_load(builder, pointer, wide, 8)
+        parts = []
+        for k in range(3):
+            picks = ir.Constant(ir.VectorType(_INT32, WIDTH), [3 * i + k for i in range(WIDTH)])
+            parts.append(builder.shuffle_vector(rows, ir.Constant(wide, ir.Undefined), picks))
+        return context.make_tuple(builder, sig.return_type, parts)
+
+    return types.UniTuple(lanes, 3)(array, types.intp), codegen
+
+
+@intrinsic
+def gather(typingctx, table, stride, shift, indices, index):
+    """``table.flat[stride * indices[index + lane] + shift]``; the indices are int32."""
+
+    def codegen(context, builder, sig, args):
+        int_vector = ir.VectorType(_INT32, WIDTH)
+        pointer = _pointer(context, builder, sig.args[3], args[3], args[4], int_vector)
+        rows = _aligned_load(builder, pointer, int_vector, 4)
+        base = make_array(sig.args[0])(context, builder, args[0]).data
+        value = ir.Constant(_VECTOR, ir.Undefined)
+        for k in range(WIDTH):
+            at = ir.Constant(_INT32, k)
+            row = builder.sext(builder.extract_element(rows, at), _INT64)
+            flat = builder.add(builder.mul(row, args[1]), args[2])
+            value = builder.insert_element(value, builder.load(builder.gep(base, [flat])), at)
+        return value
+
+    return lanes(table, types.intp, types.intp, indices, types.intp), codegen
+
+
+@intrinsic
+def root(typingctx, x):
+    """Square root of each lane."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, f"llvm.sqrt.v{WIDTH}f64", _VECTOR, [args[0]])
+
+    return lanes(lanes), codegen
+
+
+@intrinsic
+def below(typingctx, x, limit):
+    """Mask of the lanes with x < limit, a float64."""
+
+    def codegen(context, builder, sig, args):
+        return builder.fcmp_ordered("<", args[0], _spread(builder, args[1]))
+
+    return mask(lanes, types.float64), codegen
+
+
+@intrinsic
+def keep(typingctx, inside, x):
+    """x where the mask is true, 0 elsewhere."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(args[0], args[1], ir.Constant(_VECTOR, [0.0] * WIDTH))
+
+    return lanes(mask, lanes), codegen
+
+
+@intrinsic
+def count_true(typingctx, inside):
+    """Number of true lanes."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.bitcast(args[0], ir.IntType(WIDTH))
+        return builder.zext(builder.ctpop(bits), _INT64)
+
+    return types.intp(mask), codegen
+
+
+@intrinsic
+def first_lanes(typingctx, n):
+    """Mask of the first n lanes; all of them for n >= 8."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.VectorType(_INT64, WIDTH)
+        one = builder.insert_element(ir.Constant(kind, ir.Undefined), args[0], ir.Constant(_INT32, 0))
+        zeros = ir.Constant(ir.VectorType(_INT32, WIDTH), [0] * WIDTH)
+        n = builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
+        return builder.icmp_signed("<", ir.Constant(kind, list(range(WIDTH))), n)
+
+    return mask(types.intp), codegen
+
+
+@intrinsic
+def both(typingctx, a, b):
+    """Lanes true in both masks."""
+
+    def codegen(context, builder, sig, args):
+        return builder.and_(args[0], args[1])
+
+    return mask(mask, mask), codegen
+
+
+@intrinsic
+def store_packed(typingctx, array, index, value, inside):
+    """Write the lanes of the mask one after the other; up to eight values from ``index`` on are overwritten."""
+
+    def codegen(context, builder, sig, args):
+        packed = _call(
+            builder,
+            f"llvm.experimental.vector.compress.v{WIDTH}f64",
+            _VECTOR,
+            [args[2], args[3], ir.Constant(_VECTOR, ir.Undefined)],
+        )
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _VECTOR)
+        builder.store(packed, pointer).align = 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes, mask), codegen
+
+
+@intrinsic
+def load_unpacked(typingctx, array, index, inside):
+    """The reverse: consecutive values into the lanes of the mask, 0 elsewhere."""
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _DOUBLE)
+        zero = ir.Constant(_VECTOR, [0.0] * WIDTH)
+        return _call(builder, f"llvm.masked.expandload.v{WIDTH}f64", _VECTOR, [pointer, args[2], zero])
+
+    return lanes(array, types.intp, mask), codegen
+
+
+@intrinsic
+def sum_of_eight(typingctx, array, index):
+    """Sums over the lanes of eight consecutive vectors: lane k of the result is the sum of vector k."""
+
+    def codegen(context, builder, sig, args):
+        rows = []
+        for k in range(WIDTH):
+            at = builder.add(args[1], ir.Constant(_INT64, k * WIDTH))
+            pointer = _pointer(context, builder, sig.args[0], args[0], at, _VECTOR)
+            rows.append(_aligned_load(builder, pointer, _VECTOR, 8))
+        step = 1
+        while len(rows) > 1:
+            low = [i + (WIDTH - step if i & step else 0) for i in range(WIDTH)]
+            high = [i + step for i in low]
+            merged = []
+            for a, b in zip(rows[::2], rows[1::2], strict=True):
+                picks = [ir.Constant(ir.VectorType(_INT32, WIDTH), p) for p in (low, high)]
+                merged.append(builder.fadd(*(builder.shuffle_vector(a, b, p) for p in picks), flags=FLAGS))
+            rows, step = merged, 2 * step
+        return rows[0]
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def total(typingctx, x):
+    """Sum over the lanes."""
+
+    def codegen(context, builder, sig, args):
+        value = args[0]
+        picks: list[ir.Value] = [builder.extract_element(value, ir.Constant(_INT32, k)) for k in range(WIDTH)]
+        while len(picks) > 1:
+            picks = [builder.fadd(a, b, flags=FLAGS) for a, b in zip(picks[::2], picks[1::2], strict=True)]
+        return picks[0]
+
+    return types.float64(lanes), codegen
