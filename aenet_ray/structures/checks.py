@@ -81,7 +81,7 @@ def _refuse_close_atoms(block: StructureBlock, problems: dict[int, str], min_dis
     sound = np.setdiff1d(np.arange(block.n_structures), list(problems))
     if len(sound) < block.n_structures:
         block = block.select(sound)
-    closest = closest_within(block, min_distance)
+    closest = closest_within(block, min_distance).distances
     for i in (closest < min_distance).nonzero()[0].tolist():
         problems[int(sound[i])] = (
             f"two atoms, or an atom and a periodic image, are {closest[i]:.3f} Å apart (less than "

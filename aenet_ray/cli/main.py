@@ -1,0 +1,83 @@
+"""``aenet-ray COMMAND``: one short module per command, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from aenet_ray import __version__
+from aenet_ray.errors import AenetRayError
+
+COMMANDS = {
+    "build": "read structure files, check them, write a structure store",
+    "info": "what a structure store holds, and what looks wrong in it",
+    "featurize": "compute the descriptor of every structure of a store",
+    "train": "train a potential from a YAML file",
+    "predict": "energies, forces and stress of structures",
+    "evaluate": "errors of a potential on labelled structures",
+    "plot": "learning curves and parity plots",
+    "export": "write a potential for other programs",
+}
+"""Commands and their one-line help; command ``x`` lives in ``aenet_ray.cli.x`` as ``add_parser`` and ``run``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit code: 0 done, 1 the command found problems, 2 an error of the input."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser(_requested(argv))
+    options = parser.parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("aenet_ray").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    if not hasattr(options, "func"):
+        parser.print_help()
+        return 2
+    try:
+        return int(options.func(options) or 0)
+    except AenetRayError as error:
+        if options.traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _requested(argv: Sequence[str]) -> str | None:
+    """The command among the arguments: the first that is no option."""
+    return next((a for a in argv if not a.startswith("-")), None)
+
+
+def available() -> list[str]:
+    """Commands whose module is there; looked up without importing it."""
+    return [name for name in COMMANDS if importlib.util.find_spec(f"aenet_ray.cli.{name}") is not None]
+
+
+def _parser(requested: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aenet-ray",
+        description="Train ænet machine-learning potentials on Ray, from structure files to a potential.",
+        epilog="'aenet-ray COMMAND --help' explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"aenet_ray {__version__}")
+    parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
+    parser.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name in available():
+        if name == requested:
+            importlib.import_module(f"aenet_ray.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=COMMANDS[name])
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
