@@ -107,7 +107,10 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
             ),
             torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=300),
         )
-        with epoch_printer(spec.epochs, show=show_progress) as on_epoch, _follow(run_dir, on_epoch, started, spec.epochs):
+        with (
+            epoch_printer(spec.epochs, show=show_progress) as on_epoch,
+            _follow(run_dir, on_epoch, started, spec.epochs),
+        ):
             try:
                 trainer.fit()
             except Exception as error:

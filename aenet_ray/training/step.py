@@ -75,15 +75,17 @@ def _energy_only(
     model: ANNModel, flat: FlatParameters, batch: Batch, counts: GlobalBatch, alpha: float, comm: Comm
 ) -> tuple[LossScale, Tensor]:
     """∇S_E and S_E travel in one message; the common factor is applied after it."""
-    errors = energy_errors(model, batch, model.net(batch.x, batch.counts))
-    squares = errors.square().sum()
+    atom_energies, pullback = model.net.forward_with_pullback(batch.x, batch.counts)
+    errors = energy_errors(model, batch, atom_energies)
     if batch.n_structures:
-        squares.backward()
-    flat.extra[0] = squares.detach()
+        # ∂S_E/∂e_a = 2 error / (N E_scaling) of the atom's structure
+        per_structure = errors / batch.n_atoms * (2.0 / model.normalization.E_scaling)
+        pullback(per_structure[batch.structure])
+        flat.extra[0] = errors.dot(errors)
     comm.sum_(flat.message)
     scale = loss_scale(float(flat.extra[0]), counts.n_structures, 0.0, 0, alpha)
     flat.scale_gradient(scale.c_energy)
-    return scale, errors.detach()
+    return scale, errors
 
 
 def _energy_and_forces(
