@@ -1,4 +1,10 @@
-"""Compiled neighbour search: nested ranges of lattice translations for every pair of atoms."""
+"""Compiled neighbour search: the images around a structure once, then eight of them at a time for every atom.
+
+Everything is laid out in the frame in which the lattice is lower triangular. There the periodic atoms can be
+wrapped into a box with edges along the axes, and the lattice translations that can matter are nested ranges
+of integers. Images are listed if they lie within the cutoff of the box around the atoms. Small structures test
+all of them; larger ones sort them into columns along the longest axis and test the window within reach.
+"""
 # mypy: disallow-untyped-defs=False
 
 from __future__ import annotations
@@ -8,17 +14,25 @@ import math
 import numpy as np
 from numba import njit
 
-# Ranges of translations are widened by about this much; the exact test on the vector follows.
-TOLERANCE = 1e-9
+from aenet_ray.descriptors import simd
+from aenet_ray.descriptors.simd import load, splat, store
+
+# Everything but the test on the vector itself is widened by this much, Å.
+MARGIN = 1e-6
+FAR = 1e30
+# Columns of the atoms' scratch: wrapped positions, and the same in the lattice frame.
+PX, PY, PZ, QX, QY, QZ = range(6)
+# Columns of the images' scratch: atom's position, translation, place along the frame's axes.
+GX, GY, GZ, TX, TY, TZ, FX, FY, FZ = range(9)
+IMAGE_COLUMNS = 9
 
 
 @njit(nogil=True, cache=True)
 def lattice_frame(cell, pbc, basis, frame):
-    """Sort and orthogonalise the lattice: rows of ``basis`` (translations) = lower @ rows of ``frame``.
+    """Sort and orthogonalise the lattice: ``basis`` @ ``frame``.T is lower triangular.
 
-    Periodic vectors come first, the shortest first, so that the innermost range is the longest; the
-    others are replaced by zero translations. Returns the number of periodic vectors, or -1 where they do
-    not span.
+    Periodic vectors come first, the shortest first; others become zero translations along axes orthogonal to
+    them. Returns the number of periodic vectors, or -1 where they do not span.
     """
     order = np.empty(3, np.int64)
     n = 0
@@ -33,104 +47,293 @@ def lattice_frame(cell, pbc, basis, frame):
     basis[:] = 0.0
     frame[:] = 0.0
     for a in range(n):
-        v = cell[order[a]].copy()
-        basis[a] = v
-        size = math.sqrt((v * v).sum())
-        for _ in range(2):
-            for b in range(a):
-                v -= (v * frame[b]).sum() * frame[b]
-        height = math.sqrt((v * v).sum())
-        if not (height > 1e-7 * size and size < 1e300):
+        basis[a] = cell[order[a]]
+        height = orthogonalize(basis[a], frame, a)
+        size = math.sqrt((basis[a] ** 2).sum())
+        if not (height > 1e-7 * size and size < FAR):
             return -1
-        frame[a] = v / height
     for a in range(n, 3):
-        best = -1.0
+        best, axis = -1.0, 0
         for k in range(3):
-            v = np.zeros(3)
-            v[k] = 1.0
-            for _ in range(2):
-                for b in range(a):
-                    v -= (v * frame[b]).sum() * frame[b]
-            height = math.sqrt((v * v).sum())
+            height = orthogonalize(np.eye(3)[k], frame, a)
             if height > best:
-                best = height
-                frame[a] = v / height
+                best, axis = height, k
+        orthogonalize(np.eye(3)[axis], frame, a)
     return n
 
 
 @njit(nogil=True, cache=True)
-def grow(neighbor, vectors, size):
-    """Copies of the buffers with room for ``size`` edges."""
+def orthogonalize(vector, frame, a):
+    """Row ``a`` of the frame: the part of ``vector`` orthogonal to the rows above, of unit length."""
+    v = vector.copy()
+    for _ in range(2):  # the second time for rounding
+        for b in range(a):
+            v -= (v * frame[b]).sum() * frame[b]
+    height = math.sqrt((v * v).sum())
+    frame[a] = v / height if height > 0.0 else v
+    return height
+
+
+@njit(nogil=True, cache=True)
+def wrap_atoms(positions, basis, frame, lower, atoms, cap, low, high):
+    """Fill the atoms' scratch and the box around it in the frame. False where a position is not finite."""
+    low[:] = FAR
+    high[:] = -FAR
+    shift = np.empty(3)
+    for i in range(len(positions)):
+        p = positions[i]
+        for k in range(2, -1, -1):
+            y = p[0] * frame[k, 0] + p[1] * frame[k, 1] + p[2] * frame[k, 2]
+            if not abs(y) < FAR:
+                return False
+            for b in range(k + 1, 3):
+                y -= shift[b] * lower[b, k]
+            shift[k] = math.floor(y / lower[k, k]) if lower[k, k] > 0.0 else 0.0
+        for c in range(3):
+            moved = shift[0] * basis[0, c] + shift[1] * basis[1, c] + shift[2] * basis[2, c]
+            atoms[(PX + c) * cap + i] = p[c] - moved
+        for k in range(3):
+            y = 0.0
+            for c in range(3):
+                y += atoms[(PX + c) * cap + i] * frame[k, c]
+            atoms[(QX + k) * cap + i] = y
+            low[k] = min(low[k], y)
+            high[k] = max(high[k], y)
+    for i in range(len(positions), (len(positions) + 7) // 8 * 8):
+        for c in range(6):
+            atoms[c * cap + i] = FAR
+    return True
+
+
+@njit(nogil=True, cache=True)
+def first_and_last(shift, spacing, reach):
+    """Range of n with |shift + n spacing| <= reach; 0 to 0 without a spacing."""
+    if spacing == 0.0:
+        return 0, 0
+    return math.ceil((-reach - shift) / spacing), math.floor((reach - shift) / spacing)
+
+
+@njit(nogil=True, cache=True)
+def translations(basis, lower, extent, cutoff):
+    """Lattice translations that bring the box within the cutoff of itself: Cartesian and frame, (n, 6)."""
+    found = np.empty((64, 6))
+    n = 0
+    a3, b3 = first_and_last(0.0, lower[2, 2], extent[2] + cutoff)
+    for n3 in range(a3, b3 + 1):
+        s2, s1 = n3 * lower[2, 1], n3 * lower[2, 0]
+        a2, b2 = first_and_last(s2, lower[1, 1], extent[1] + cutoff)
+        for n2 in range(a2, b2 + 1):
+            t1 = s1 + n2 * lower[1, 0]
+            a1, b1 = first_and_last(t1, lower[0, 0], extent[0] + cutoff)
+            for n1 in range(a1, b1 + 1):
+                gap = 0.0
+                place = (t1 + n1 * lower[0, 0], s2 + n2 * lower[1, 1], n3 * lower[2, 2])
+                for k in range(3):
+                    gap += max(0.0, abs(place[k]) - extent[k]) ** 2
+                if gap > cutoff * cutoff:
+                    continue
+                if n == len(found):
+                    larger = np.empty((2 * n, 6))
+                    larger[:n] = found
+                    found = larger
+                for c in range(3):
+                    found[n, c] = n3 * basis[2, c] + n2 * basis[1, c] + n1 * basis[0, c]
+                    found[n, 3 + c] = place[c]
+                n += 1
+    return found[:n]
+
+
+@njit(nogil=True, cache=True)
+def list_images(first, n_atoms, atoms, cap, moves, low, high, cutoff, numbers, images, limit, index):
+    """Images within the cutoff of the box into columns of length ``limit``, padded far away. Their number."""
+    n = 0
+    square = cutoff * cutoff
+    zero = splat(0.0)
+    for t in range(len(moves)):
+        for e in range(0, n_atoms, 8):
+            gap = splat(0.0)
+            for k in range(3):
+                y = load(atoms, (QX + k) * cap + e) + moves[t, 3 + k]
+                store(images, (FX + k) * limit + n, y)  # packed below, once the mask is known
+                outside = simd.larger(simd.larger(low[k] - y, y - high[k]), zero)
+                gap = gap + outside * outside
+            inside = simd.below(gap, square)
+            for k in range(3):
+                simd.store_packed(images, (FX + k) * limit + n, load(images, (FX + k) * limit + n), inside)
+                simd.store_packed(images, (GX + k) * limit + n, load(atoms, (PX + k) * cap + e), inside)
+                store(images, (TX + k) * limit + n, splat(moves[t, k]))
+            simd.copy_packed_ints(numbers, first + e, index, n, inside)
+            n += simd.count_true(inside)
+    for e in range(n, n + 8):
+        for c in range(IMAGE_COLUMNS):
+            images[c * limit + e] = FAR
+    return n
+
+
+@njit(nogil=True, cache=True)
+def sort_images(n, images, limit, index, low, high, cutoff, buffer, numbers):
+    """Sort images into columns of bins: by two axes, then along the longest. Bin starts and the bins' layout."""
+    order = np.argsort(high - low)
+    bins = np.empty(3, np.int64)
+    for k in range(3):
+        span = high[k] - low[k] + 2.0 * cutoff
+        bins[k] = min(1024, max(1, int(span / (0.5 * cutoff if k != order[2] else 1.0))))
+    while bins[0] * bins[1] * bins[2] > 4 * n + 64:  # few atoms far apart
+        k = np.argmax(bins)
+        bins[k] = (bins[k] + 1) // 2
+    size = (high - low + 2.0 * cutoff) / bins
+    a, b, c = order[0], order[1], order[2]
+    starts = np.zeros(bins[a] * bins[b] * bins[c] + 1, np.int64)
+    where = np.empty(n, np.int64)
+    for e in range(n):
+        place = 0
+        for k in (a, b, c):
+            at = int((images[(FX + k) * limit + e] - low[k] + cutoff) / size[k])
+            place = place * bins[k] + min(max(at, 0), bins[k] - 1)
+        where[e] = place
+        starts[place + 1] += 1
+    for k in range(1, len(starts)):
+        starts[k] += starts[k - 1]
+    free = starts.copy()
+    for e in range(n):
+        to = free[where[e]]
+        free[where[e]] += 1
+        numbers[to] = index[e]
+        for col in range(TZ + 1):
+            buffer[col * limit + to] = images[col * limit + e]
+    index[:n] = numbers[:n]
+    for col in range(TZ + 1):
+        images[col * limit : col * limit + n] = buffer[col * limit : col * limit + n]
+    return starts, order, bins, size
+
+
+@njit(nogil=True, cache=True)
+def test_images(start, stop, x, y, z, images, limit, index, min_square, square, neighbor, vectors, n):
+    """Append the edges to images [start, stop). Returns the number of edges."""
+    for e in range(start, stop, 8):
+        dx = simd.displacement(load(images, GX * limit + e), x, load(images, TX * limit + e))
+        dy = simd.displacement(load(images, GY * limit + e), y, load(images, TY * limit + e))
+        dz = simd.displacement(load(images, GZ * limit + e), z, load(images, TZ * limit + e))
+        inside = simd.within(simd.norm_squared(dx, dy, dz), min_square, square)
+        if stop - e < 8:
+            inside = simd.both(inside, simd.first_lanes(stop - e))
+        simd.store_packed_triples(vectors, n, dx, dy, dz, inside)
+        simd.copy_packed_ints(index, e, neighbor, n, inside)
+        n += simd.count_true(inside)
+    return n
+
+
+@njit(nogil=True, cache=True)
+def windows(q, starts, order, bins, size, low, cutoff, found):
+    """Contiguous runs of sorted images within reach of a place in the frame, into ``found``. Their number."""
+    a, b, c = order[0], order[1], order[2]
+    n = 0
+    reach = cutoff * cutoff
+    for ka in range(bins[a]):
+        edge = low[a] - cutoff + ka * size[a]
+        da = max(0.0, edge - q[a], q[a] - edge - size[a])
+        if da * da > reach:
+            continue
+        for kb in range(bins[b]):
+            edge = low[b] - cutoff + kb * size[b]
+            db = max(0.0, edge - q[b], q[b] - edge - size[b])
+            left = reach - da * da - db * db
+            if left < 0.0:
+                continue
+            half = math.sqrt(left)
+            first = max(0, int((q[c] - half - low[c] + cutoff) / size[c]))
+            last = min(bins[c] - 1, int((q[c] + half - low[c] + cutoff) / size[c]))
+            row = (ka * bins[b] + kb) * bins[c]
+            if starts[row + last + 1] > starts[row + first]:
+                found[n, 0] = starts[row + first]
+                found[n, 1] = starts[row + last + 1]
+                n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def expected_edges(offsets, cell, pbc, cutoff):
+    """About how many edges there will be, to allocate once."""
+    total = 1024.0
+    sphere = 4.0 / 3.0 * math.pi * cutoff**3
+    for s in range(len(offsets) - 1):
+        n = offsets[s + 1] - offsets[s]
+        if pbc[s].all():
+            volume = abs((cell[s, 0] * np.cross(cell[s, 1], cell[s, 2])).sum())
+            total += 1.1 * n * min(1e4, n * sphere / max(volume, 1e-6))
+        else:
+            total += n * min(n, 64)
+    return int(total)
+
+
+@njit(nogil=True, cache=True)
+def grown(neighbor, vectors, used, size):
+    """Copies of the output with room for ``size`` edges."""
     a = np.empty(size, np.int32)
     b = np.empty((size, 3), np.float64)
-    a[: len(neighbor)] = neighbor
-    b[: len(vectors)] = vectors
+    a[:used] = neighbor[:used]
+    b[:used] = vectors[:used]
     return a, b
 
 
 @njit(nogil=True, cache=True)
-def reach(square, used):
-    """Half width left inside the sphere. The margin sits under the root, where rounding is magnified."""
-    return math.sqrt(max(0.0, square - used + TOLERANCE * (1.0 + square)))
+def search_blocks(positions, offsets, cell, pbc, square, min_square, sort_from):
+    """CSR edges of all structures; those of ``sort_from`` atoms and more sort their images.
 
-
-@njit(nogil=True, cache=True)
-def translations(y, spacing, half_width):
-    """First and last n with |y + n spacing| <= half_width, a little widened. Without a spacing: 0 to 0 or none."""
-    if spacing == 0.0:
-        return 0, (0 if abs(y) <= half_width + TOLERANCE else -1)
-    first = math.ceil((-half_width - y) / spacing - TOLERANCE)
-    return first, math.floor((half_width - y) / spacing + TOLERANCE)
-
-
-@njit(nogil=True, cache=True)
-def search_blocks(positions, offsets, cell, pbc, square, min_square):
-    """CSR edges of all structures. Status is -1, or the first structure whose lattice is singular."""
+    Returns a status first: -1, or twice the index of a structure with a singular lattice, or that plus one
+    where a position is not finite.
+    """
     n_atoms = offsets[-1]
+    cutoff = math.sqrt(square) + MARGIN
     ptr = np.zeros(n_atoms + 1, np.int64)
-    neighbor = np.empty(max(1024, 64 * n_atoms), np.int32)
-    vectors = np.empty((len(neighbor), 3), np.float64)
-    basis = np.empty((3, 3))
-    frame = np.empty((3, 3))
+    room = expected_edges(offsets, cell, pbc, cutoff)
+    neighbor, vectors = np.empty(room, np.int32), np.empty((room, 3), np.float64)
+    cap = 16
+    for s in range(len(offsets) - 1):
+        cap = max(cap, offsets[s + 1] - offsets[s] + 16)
+    atoms = np.empty(6 * cap)
+    numbers = np.arange(n_atoms + 16).astype(np.int32)
+    basis, frame, low, high = np.empty((3, 3)), np.empty((3, 3)), np.empty(3), np.empty(3)
+    limit = 0
+    images, index = np.empty(0), np.empty(0, np.int32)
+    buffer, spare, found = np.empty(0), np.empty(0, np.int32), np.empty((1, 2), np.int64)
+    q = np.empty(3)
     n = 0
     for s in range(len(offsets) - 1):
+        first, size = offsets[s], offsets[s + 1] - offsets[s]
+        if size == 0:
+            continue
         if lattice_frame(cell[s], pbc[s], basis, frame) < 0:
-            return s, ptr, neighbor, vectors
-        l11 = (basis[0] * frame[0]).sum()
-        l21 = (basis[1] * frame[0]).sum()
-        l22 = (basis[1] * frame[1]).sum()
-        l31 = (basis[2] * frame[0]).sum()
-        l32 = (basis[2] * frame[1]).sum()
-        l33 = (basis[2] * frame[2]).sum()
-        for i in range(offsets[s], offsets[s + 1]):
-            for j in range(offsets[s], offsets[s + 1]):
-                dx = positions[j, 0] - positions[i, 0]
-                dy = positions[j, 1] - positions[i, 1]
-                dz = positions[j, 2] - positions[i, 2]
-                y1 = dx * frame[0, 0] + dy * frame[0, 1] + dz * frame[0, 2]
-                y2 = dx * frame[1, 0] + dy * frame[1, 1] + dz * frame[1, 2]
-                y3 = dx * frame[2, 0] + dy * frame[2, 1] + dz * frame[2, 2]
-                lo3, hi3 = translations(y3, l33, reach(square, 0.0))
-                for n3 in range(lo3, hi3 + 1):
-                    z3 = y3 + n3 * l33
-                    z2 = y2 + n3 * l32
-                    lo2, hi2 = translations(z2, l22, reach(square, z3 * z3))
-                    for n2 in range(lo2, hi2 + 1):
-                        w2 = z2 + n2 * l22
-                        w1 = y1 + n3 * l31 + n2 * l21
-                        lo1, hi1 = translations(w1, l11, reach(square, z3 * z3 + w2 * w2))
-                        if n + hi1 - lo1 + 1 > len(neighbor):
-                            neighbor, vectors = grow(neighbor, vectors, 2 * (n + hi1 - lo1 + 1))
-                        for n1 in range(lo1, hi1 + 1):
-                            x = dx + (n3 * basis[2, 0] + n2 * basis[1, 0] + n1 * basis[0, 0])
-                            y = dy + (n3 * basis[2, 1] + n2 * basis[1, 1] + n1 * basis[0, 1])
-                            z = dz + (n3 * basis[2, 2] + n2 * basis[1, 2] + n1 * basis[0, 2])
-                            d2 = x * x + y * y + z * z
-                            if d2 <= square and d2 > min_square and (i != j or n1 != 0 or n2 != 0 or n3 != 0):
-                                neighbor[n] = j
-                                vectors[n, 0] = x
-                                vectors[n, 1] = y
-                                vectors[n, 2] = z
-                                n += 1
-            ptr[i + 1] = n
+            return 2 * s, ptr, neighbor, vectors
+        lower = basis @ frame.T
+        if not wrap_atoms(positions[first : first + size], basis, frame, lower, atoms, cap, low, high):
+            return 2 * s + 1, ptr, neighbor, vectors
+        moves = translations(basis, lower, high - low, cutoff)
+        if len(moves) * size + 16 > limit:
+            limit = len(moves) * size + 16 + limit // 2
+            images, index = np.empty(IMAGE_COLUMNS * limit + 8), np.empty(limit, np.int32)
+        n_images = list_images(first, size, atoms, cap, moves, low, high, cutoff, numbers, images, limit, index)
+        ordered = size >= sort_from
+        if ordered:
+            if len(spare) < limit:
+                buffer, spare = np.empty((TZ + 1) * limit), np.empty(limit, np.int32)
+            starts, order, bins, width = sort_images(n_images, images, limit, index, low, high, cutoff, buffer, spare)
+            if len(found) < bins[order[0]] * bins[order[1]]:
+                found = np.empty((bins[order[0]] * bins[order[1]], 2), np.int64)
+        for i in range(size):
+            if n + n_images + 16 > len(neighbor):
+                neighbor, vectors = grown(neighbor, vectors, n, 2 * (n + n_images + 16))
+            x, y, z = atoms[PX * cap + i], atoms[PY * cap + i], atoms[PZ * cap + i]
+            runs = 1
+            found[0, 0], found[0, 1] = 0, n_images
+            if ordered:
+                for k in range(3):
+                    q[k] = atoms[(QX + k) * cap + i]
+                runs = windows(q, starts, order, bins, width, low, cutoff, found)
+            for r in range(runs):
+                n = test_images(
+                    found[r, 0], found[r, 1], x, y, z, images, limit, index, min_square, square,
+                    neighbor, vectors, n,
+                )  # fmt: skip
+            ptr[first + i + 1] = n
     return -1, ptr, neighbor[:n], vectors[:n]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from aenet_ray.descriptors.neighbor_kernels import search_blocks
 from aenet_ray.errors import DescriptorError
 from aenet_ray.structures.structure import FloatArray, IntArray
+
+
+SORT_FROM = 256  # atoms; where the two ways to search cost the same
 
 
 @dataclass(slots=True)
@@ -47,6 +51,8 @@ def find_neighbors(
     pbc: ArrayLike,
     cutoff: float,
     min_cutoff: float = 0.0,
+    *,
+    sort_from: int = SORT_FROM,
 ) -> Edges:
     """All neighbours with min_cutoff < distance <= cutoff, images of the atom itself included.
 
@@ -61,21 +67,27 @@ def find_neighbors(
         pbc: Periodic along each lattice vector, (n_structures, 3).
         cutoff: Å.
         min_cutoff: Å.
+        sort_from: Structures of so many atoms and more sort their images first; the result is the same set.
 
     Raises:
-        DescriptorError: The periodic lattice vectors of a structure are linearly dependent.
+        DescriptorError: The periodic lattice vectors of a structure are linearly dependent, or a position is
+            not finite.
     """
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     offsets = np.ascontiguousarray(offsets, dtype=np.int64)
     cell = np.ascontiguousarray(cell, dtype=np.float64).reshape(-1, 3, 3)
     pbc = np.ascontiguousarray(pbc, dtype=np.bool_).reshape(-1, 3)
-    status, ptr, neighbor, vectors = search_blocks(
-        positions, offsets, cell, pbc, largest_square(cutoff), largest_square(min_cutoff)
-    )
+    search: Any = search_blocks
+    squares = largest_square(cutoff), largest_square(min_cutoff)
+    status, ptr, neighbor, vectors = search(positions, offsets, cell, pbc, *squares, sort_from)
     if status >= 0:
+        structure, problem = divmod(status, 2)
+        if problem:
+            raise DescriptorError(f"Structure {structure}: a position is not finite; expected numbers in Å.")
+        periodic = cell[structure][pbc[structure]].tolist()
         raise DescriptorError(
-            f"Structure {status}: its periodic lattice vectors {cell[status][pbc[status]].tolist()} are "
-            "linearly dependent, or not finite; expected vectors that span a volume."
+            f"Structure {structure}: its periodic lattice vectors {periodic} are linearly dependent or not "
+            "finite; expected vectors that span a volume."
         )
     return Edges(ptr, neighbor, vectors)
 

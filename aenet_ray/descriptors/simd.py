@@ -12,7 +12,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import pack_array
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numba.np.arrayobj import make_array
@@ -191,6 +190,16 @@ def root(typingctx, x):
 
 
 @intrinsic
+def larger(typingctx, a, b):
+    """The larger of each lane."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
+
+    return lanes(lanes, lanes), codegen
+
+
+@intrinsic
 def below(typingctx, x, limit):
     """Mask of the lanes with x < limit, a float64."""
 
@@ -245,17 +254,18 @@ def both(typingctx, a, b):
     return mask(mask, mask), codegen
 
 
+def _packed(builder: ir.IRBuilder, value: ir.Value, inside: ir.Value, suffix: str) -> ir.Value:
+    nothing = ir.Constant(value.type, ir.Undefined)
+    name = f"llvm.experimental.vector.compress.v{WIDTH}{suffix}"
+    return _call(builder, name, value.type, [value, inside, nothing])
+
+
 @intrinsic
 def store_packed(typingctx, array, index, value, inside):
     """Write the lanes of the mask one after the other; up to eight values from ``index`` on are overwritten."""
 
     def codegen(context, builder, sig, args):
-        packed = _call(
-            builder,
-            f"llvm.experimental.vector.compress.v{WIDTH}f64",
-            _VECTOR,
-            [args[2], args[3], ir.Constant(_VECTOR, ir.Undefined)],
-        )
+        packed = _packed(builder, args[2], args[3], "f64")
         pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _VECTOR)
         builder.store(packed, pointer).align = 8
         return context.get_dummy_value()
@@ -305,9 +315,78 @@ def total(typingctx, x):
 
     def codegen(context, builder, sig, args):
         value = args[0]
-        picks: list[ir.Value] = [builder.extract_element(value, ir.Constant(_INT32, k)) for k in range(WIDTH)]
+        picks = [builder.extract_element(value, ir.Constant(_INT32, k)) for k in range(WIDTH)]
         while len(picks) > 1:
             picks = [builder.fadd(a, b, flags=FLAGS) for a, b in zip(picks[::2], picks[1::2], strict=True)]
         return picks[0]
 
     return types.float64(lanes), codegen
+
+
+@intrinsic
+def within(typingctx, x, above, up_to):
+    """Mask of the lanes with above < x <= up_to, float64 limits."""
+
+    def codegen(context, builder, sig, args):
+        low = builder.fcmp_ordered(">", args[0], _spread(builder, args[1]))
+        return builder.and_(low, builder.fcmp_ordered("<=", args[0], _spread(builder, args[2])))
+
+    return mask(lanes, types.float64, types.float64), codegen
+
+
+@intrinsic
+def copy_packed_ints(typingctx, source, start, target, index, inside):
+    """Copy those of eight int32 from ``start`` on that the mask names; up to eight of the target change."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.VectorType(_INT32, WIDTH)
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], kind)
+        packed = _packed(builder, _aligned_load(builder, pointer, kind, 4), args[4], "i32")
+        pointer = _pointer(context, builder, sig.args[2], args[2], args[3], kind)
+        builder.store(packed, pointer).align = 4
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, mask), codegen
+
+
+@intrinsic
+def store_packed_triples(typingctx, array, index, x, y, z, inside):
+    """Write the lanes of the mask as rows of a contiguous (n, 3) array; up to eight rows change."""
+
+    def codegen(context, builder, sig, args):
+        a, b, c = (_packed(builder, v, args[5], "f64") for v in args[2:5])
+        start = builder.mul(args[1], ir.Constant(_INT64, 3))
+        for part in range(3):
+            flat = [part * WIDTH + lane for lane in range(WIDTH)]
+            kind = ir.VectorType(_INT32, WIDTH)
+            first = [(k // 3 + (0, WIDTH, 0)[k % 3]) for k in flat]
+            both_of = builder.shuffle_vector(a, b, ir.Constant(kind, first))
+            last = [WIDTH + k // 3 if k % 3 == 2 else lane for lane, k in enumerate(flat)]
+            row = builder.shuffle_vector(both_of, c, ir.Constant(kind, last))
+            at = builder.add(start, ir.Constant(_INT64, part * WIDTH))
+            pointer = _pointer(context, builder, sig.args[0], args[0], at, _VECTOR)
+            builder.store(row, pointer).align = 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes, lanes, lanes, mask), codegen
+
+
+@intrinsic
+def displacement(typingctx, point, origin, translation):
+    """(point - origin) + translation in just this order, so that the reverse pair gives the exact negative."""
+
+    def codegen(context, builder, sig, args):
+        return builder.fadd(builder.fsub(args[0], _spread(builder, args[1])), args[2])
+
+    return lanes(lanes, types.float64, lanes), codegen
+
+
+@intrinsic
+def norm_squared(typingctx, x, y, z):
+    """x x + y y + z z, each operation rounded, as numpy does it."""
+
+    def codegen(context, builder, sig, args):
+        xx, yy, zz = (builder.fmul(v, v) for v in args)
+        return builder.fadd(builder.fadd(xx, yy), zz)
+
+    return lanes(lanes, lanes, lanes), codegen
