@@ -14,7 +14,7 @@ import torch
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import ConfigError, StructureError, TrainingError
 from aenet_ray.export.species_potential import SpeciesPotential
-from aenet_ray.features.featurize import featurize, in_process
+from aenet_ray.features.featurize import ShardRunner, featurize, in_process
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.inference.predict import PredictionConfig, PredictOut, predict_structures
 from aenet_ray.models.ann import ANNModel
@@ -261,13 +261,20 @@ def make_features(
     scaling: ScalingConfig | None,
 ) -> FeatureStore:
     """Features of all structures, made where they are missing, here or on Ray."""
-    run = in_process
-    if scaling is not None:
-        from aenet_ray.features.pipeline import on_ray
-
-        run = on_ray(scaling.featurize_actors)
+    run = in_process if scaling is None else _on_ray(scaling)
     dtype = str(torch_dtype(config.precision, descriptor.dtype)).removeprefix("torch.")
     return FeatureStore(featurize(store, descriptor, directory, dtype, run=run, progress=config.show_progress))
+
+
+def _on_ray(scaling: ScalingConfig) -> ShardRunner:
+    """Ray Data as what makes missing shards; imported only if there are any."""
+
+    def run(*arguments: Any) -> None:
+        from aenet_ray.features.pipeline import on_ray
+
+        on_ray(scaling.featurize_actors)(*arguments)
+
+    return run
 
 
 def _iterate(structures: Any) -> Any:

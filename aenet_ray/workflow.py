@@ -48,6 +48,16 @@ def run_experiment(config: ExperimentConfig) -> Finished:
         AenetRayError: Input does not fit; before any worker starts.
     """
     check_names(config)
+    if config.scaling is None:
+        return _walk(config)
+    from aenet_ray.training.ray_runtime import ensure_ray
+
+    # One Ray for featurizing and training: it takes seconds to start.
+    with ensure_ray(config.scaling.num_workers * config.scaling.cpus_per_worker):
+        return _walk(config)
+
+
+def _walk(config: ExperimentConfig) -> Finished:
     run_dir = new_run_dir(config.run)
     resuming = decide_resume(run_dir, config)
     store, split = structures_of(config.data, run_dir, progress=config.training.show_progress)
@@ -128,11 +138,15 @@ def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[S
     wanted = {"inputs": inputs, "n_files": len(data.files), "on_error": data.on_error}
     known = json.loads(note.read_text()) if note.exists() and path.exists() else {}
     if known.get("wanted") != wanted:
-        report = build_store(data.files + data.validation, path, workers=None, on_error=data.on_error, progress=progress)
+        report = build_store(
+            data.files + data.validation, path, workers=None, on_error=data.on_error, progress=progress
+        )
         logger.info("structures: %d with %d atoms in %s", report.n_structures, report.n_atoms, path)
         known = {"wanted": wanted, "n_train": None}
         if data.validation:
-            with_train_only = build_store(data.files, run_dir / ".count.h5", workers=None, on_error=data.on_error, progress=False)
+            with_train_only = build_store(
+                data.files, run_dir / ".count.h5", workers=None, on_error=data.on_error, progress=False
+            )
             known["n_train"] = with_train_only.n_structures
             (run_dir / ".count.h5").unlink()
         write_text(note, json.dumps(known))
@@ -151,7 +165,9 @@ def evaluate_run(
         validation = ids["test"]
     found = []
     if len(validation):
-        found.append(evaluate_store(potential.model, store, validation, name="validation", forces=forces, progress=show))
+        found.append(
+            evaluate_store(potential.model, store, validation, name="validation", forces=forces, progress=show)
+        )
     if config.data.test:
         path = run_dir / "test.h5"
         if not path.exists():
@@ -167,7 +183,9 @@ def write_report(run_dir: Path, potential: TorchANNPotential, evaluations: list[
     report = run_dir / "report"
     report.mkdir(exist_ok=True)
     if potential.history and len(potential.history["epoch"]):
-        learning_curve({**potential.history, "epoch": [e + 1 for e in potential.history["epoch"]]}, report / "learning_curve.png")
+        learning_curve(
+            {**potential.history, "epoch": [e + 1 for e in potential.history["epoch"]]}, report / "learning_curve.png"
+        )
     write_errors(report, evaluations)
 
 
@@ -193,5 +211,3 @@ def write_errors(report: Path, evaluations: list[Evaluation]) -> None:
             kind="forces",
             outfile=report / "parity_forces.png",
         )
-
-

@@ -15,15 +15,15 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
 from aenet_ray.errors import ConfigError, TrainingError
 from aenet_ray.training.comm import Comm, Group, Solo
 from aenet_ray.training.config import RunConfig, ScalingConfig
-from aenet_ray.training.driver import choose_device, epoch_printer
+from aenet_ray.training.driver import epoch_printer
 from aenet_ray.training.engine import OnEpoch, run_training
 from aenet_ray.training.history import Row
-from aenet_ray.training.ray_runtime import ensure_ray, quiet_ray_logs
+from aenet_ray.training.ray_runtime import ensure_ray, process_age, quiet_ray_logs, torch_trainer
 from aenet_ray.training.spec import RunSpec
 
 logger = logging.getLogger(__name__)
@@ -82,13 +82,10 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
         ConfigError: The cluster is too small.
         TrainingError: Workers failed more than ``run.max_failures`` times.
     """
-    started = time.monotonic()
     spec = RunSpec.load(run_dir)
-    if not scaling.use_gpu:
-        choose_device("cpu")
     with ensure_ray(num_cpus=scaling.num_workers * scaling.cpus_per_worker):
         check_resources(scaling)
-        trainer = TorchTrainer(
+        trainer = torch_trainer(
             train_worker,
             train_loop_config={
                 "run_dir": str(run_dir),
@@ -109,7 +106,7 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
         )
         with (
             epoch_printer(spec.epochs, show=show_progress) as on_epoch,
-            _follow(run_dir, on_epoch, started, spec.epochs),
+            _follow(run_dir, on_epoch, spec.epochs),
         ):
             try:
                 trainer.fit()
@@ -124,7 +121,7 @@ def _reason(error: Exception, run_dir: Path) -> str:
 
 
 @contextmanager
-def _follow(run_dir: Path, on_epoch: OnEpoch, started: float, epochs: int) -> Iterator[None]:
+def _follow(run_dir: Path, on_epoch: OnEpoch, epochs: int) -> Iterator[None]:
     """Show epochs as worker 0 writes them to the history: workers print nothing, and nothing goes through Ray."""
     path, stop = run_dir / "history.csv", threading.Event()
     seen = _rows(path)
@@ -137,7 +134,8 @@ def _follow(run_dir: Path, on_epoch: OnEpoch, started: float, epochs: int) -> It
             rows = _rows(path)
             for row in rows[shown:]:
                 if shown == len(seen):
-                    logger.info("first epoch done %.1f s after the start", time.monotonic() - started)
+                    first_step = process_age() - row["epoch_time"]
+                    logger.info("first step %.1f s after the command started", first_step)
                 on_epoch(row, int(row["epoch"]) + 1 == epochs)
                 shown += 1
             # After a restart the history is shorter than what was shown: epochs are shown once more.

@@ -100,5 +100,3 @@ def naive_step(model, flat, optimizer, batch, counts, alpha: float, comm: Comm):
 def train_with(size: int, run_dirs: list[Path], meeting: Path, *, naive: bool = False) -> None:
     paths = [str(p) for p in run_dirs]
     torch.multiprocessing.spawn(group_worker, (size, str(meeting), paths, naive), nprocs=size)
-
-
