@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("evaluate", help="errors of a potential on labelled structures")
     parser.add_argument("model", help="model.pt or a checkpoint")
     parser.add_argument("files", nargs="+", help="structures in any readable format, or one structure store")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("export", help="write ænet's ASCII potential, a file a species")
     parser.add_argument("model", help="model.pt or a checkpoint")
     parser.add_argument("-o", "--output", default=".", help="folder (default: here)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("plot", help="learning curve of a run, finished or going on")
     parser.add_argument("run", help="folder of the run, or its history.csv")
     parser.add_argument("-o", "--output", default=None, help="figure to write (default: report/learning_curve.png)")

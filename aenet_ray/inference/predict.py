@@ -96,7 +96,7 @@ def predict_block(
 def _stress(virial: FloatArray, block: StructureBlock) -> FloatArray:
     """Virial over volume where the structure is periodic in all directions, else NaN."""
     volume = np.abs(np.linalg.det(block.cell))
-    periodic = block.pbc.all(axis=1)
+    periodic = np.asarray(block.pbc.all(axis=1))
     return np.where(periodic[:, None, None], virial / np.where(periodic, volume, 1.0)[:, None, None], np.nan)
 
 

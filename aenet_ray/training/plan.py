@@ -189,7 +189,7 @@ def batches(drawn: IntArray, batch_size: int) -> Iterator[slice]:
         yield slice(start, min(start + batch_size, len(drawn)))
 
 
-def share(costs: FloatArray, n_workers: int, worker: int) -> IntArray:
+def share(costs: NDArray, n_workers: int, worker: int) -> IntArray:
     """This worker's positions of a global batch, ascending.
 
     Sorted by cost and dealt back and forth, every worker gets nearly the same total; nothing is repeated
