@@ -36,6 +36,7 @@ RANK = {name: rank for rank, names in enumerate(ROAD) for name in names}
 RAY_FILES = {
     "features/pipeline.py",
     "structures/build.py",
+    "training/ray_local.py",
     "training/ray_runtime.py",
     "training/launch.py",
     "training/ray_worker.py",

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -247,18 +247,24 @@ def process_age() -> float:
 
 
 def _processes_of(directory: str) -> list[int]:
-    """Processes whose command line names a Ray session, or whose environment does, as workers' titles change."""
+    """The processes of a Ray that we started: our children that name its session, and all their descendants."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    session = os.path.basename(directory).encode()
     found = []
-    name = os.path.basename(directory).encode()
-    for folder in Path("/proc").glob("[0-9]*") if name else ():
+    for pid, parent in parents.items():
         with contextlib.suppress(OSError):
-            if int(folder.name) != os.getpid() and name in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
+            if parent == os.getpid() and session in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    for pid in found:  # grows while we walk it
+        found += [child for child, parent in parents.items() if parent == pid]
     return found
 
 
-def _wait_until_gone(processes: list[int], seconds: float = 5.0) -> None:
-    """Wait for a stopped cluster's processes, and end by id those that stay."""
+def _wait_until_gone(processes: list[int], seconds: float = 3.0) -> None:
+    """Wait for a stopped cluster's processes, and end by id those that stay: its agents can take half a minute."""
     deadline = time.monotonic() + seconds
     while processes := [p for p in processes if _is_alive(p)]:
         if time.monotonic() > deadline:
