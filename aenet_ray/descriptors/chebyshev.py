@@ -78,7 +78,7 @@ class ChebyshevDescriptor:
             raise DescriptorError(
                 f"min_cutoff is {self.min_cutoff} Å, expected less than the larger cutoff, {self.max_cutoff} Å."
             )
-        self.device = torch.device(device)
+        self.device = _checked_device(device)
         if dtype not in (torch.float32, torch.float64):
             raise DescriptorError(f"dtype is {dtype}, expected torch.float32 or torch.float64.")
         self.dtype = dtype
@@ -187,9 +187,9 @@ class ChebyshevDescriptor:
             dE/dr, (n_atoms, 3), the negative of the forces; and sum over edges of r_a (dE/dr)_b,
             (n_structures, 3, 3), or None. Divided by the volume the latter is the stress.
         """
+        g = _checked_rows("g", g, (edges.n_atoms, self.n_features))
         if self.backend == "torch":
             return operators.torch_vjp(self, edges, species_index, g, structure_offsets)
-        g = np.ascontiguousarray(g, dtype=np.float64)
         offsets, n = _structures(structure_offsets)
         grad, virial = np.zeros((edges.n_atoms, 3)), np.zeros((n, 3, 3))
         kernel: Any = kernels.vjp_kernel
@@ -216,11 +216,11 @@ class ChebyshevDescriptor:
         """
         if strain is not None and structure_offsets is None:
             raise DescriptorError("jvp got strain but no structure_offsets; expected both or none.")
+        v = _checked_rows("v", v, (edges.n_atoms, 3))
         if self.backend == "torch":
             return operators.torch_jvp(self, edges, species_index, v, strain, structure_offsets)
-        v = np.ascontiguousarray(v, dtype=np.float64)
         offsets, n = _structures(structure_offsets if strain is not None else None)
-        tensor = np.zeros((n, 3, 3)) if strain is None else np.ascontiguousarray(strain, dtype=np.float64)
+        tensor = np.zeros((n, 3, 3)) if strain is None else _checked_rows("strain", strain, (n, 3, 3))
         out = np.empty((edges.n_atoms, self.n_features))
         kernel: Any = kernels.jvp_kernel
         kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
@@ -396,6 +396,20 @@ def _checked_length(name: str, value: float, *, positive: bool) -> float:
     if not ok or value < 0 or (positive and value == 0):
         raise DescriptorError(f"{name} is {value!r}, expected a finite length {'> 0' if positive else '>= 0'} in Å.")
     return float(value)
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise DescriptorError(f"device is {device!r}, expected one that torch knows: {error}") from None
+
+
+def _checked_rows(name: str, values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    array = np.ascontiguousarray(values, dtype=np.float64)
+    if array.shape != shape:
+        raise DescriptorError(f"{name} has shape {array.shape}, expected {shape}.")
+    return array
 
 
 def _chosen_backend(backend: str, device: torch.device) -> str:

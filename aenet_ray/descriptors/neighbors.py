@@ -13,8 +13,7 @@ from aenet_ray.descriptors.neighbor_kernels import search_blocks
 from aenet_ray.errors import DescriptorError
 from aenet_ray.structures.structure import FloatArray, IntArray
 
-
-SORT_FROM = 256  # atoms; where the two ways to search cost the same
+SORT_FROM = 64  # atoms; where the two ways to search cost the same
 
 
 @dataclass(slots=True)
