@@ -26,6 +26,8 @@ def find_problems(records: Records, min_distance: float = MIN_DISTANCE) -> dict[
     """
     problems: dict[int, str] = {}
     block = records.block
+    if len(records) == 0:
+        return problems
 
     def refuse(bad: NDArray[np.bool_], reason: str) -> None:
         for i in bad.nonzero()[0].tolist():

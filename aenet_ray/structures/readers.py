@@ -55,6 +55,7 @@ def read_structures(source: Any, *, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[
 
     Raises:
         StructureError: A file is missing, of unknown format, or cannot be read; names file and frame.
+        StoreError: A structure store among them is damaged.
     """
     for piece in cut(source):
         if piece.kind == "error":
@@ -123,9 +124,9 @@ def _cut_file(path: str) -> Iterator[Piece]:
 
 def _cut_extxyz(path: str) -> Iterator[Piece]:
     position = 0
-    with open_binary(path) as (raw, plain):
+    with open_binary(path) as (raw, plain), io.TextIOWrapper(plain, errors="replace") as lines:
         try:
-            for frame, text in enumerate(split_frames(io.TextIOWrapper(plain, errors="replace"), path)):
+            for frame, text in enumerate(split_frames(lines, path)):
                 n_bytes, position = raw.tell() - position, raw.tell()
                 yield Piece("extxyz", path, frame, text, None, n_bytes)
         except (OSError, EOFError) as error:

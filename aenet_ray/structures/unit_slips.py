@@ -74,7 +74,7 @@ def _lengths(evidence: Evidence) -> list[Suspicion]:
         return []
     ratio = float(np.median(ratios))
     text = f"the shortest distances are {ratio:.2f} times the sum of the covalent radii (median; usual: 0.8 to 1.3)"
-    if 1.6 <= ratio <= 2.5:
+    if 1.45 <= ratio <= 2.5:
         return [Suspicion("positions may be in Bohr, not Å", text)]
     if 0.4 <= ratio <= 0.66:
         return [Suspicion("positions may have been taken for Bohr and converted, or scaled, once too often", text)]

@@ -1,0 +1,69 @@
+"""The command line as a user meets it: build, info, help, and errors without a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aenet_ray.cli.main import COMMANDS, available, main
+from aenet_ray.structures.store import StructureStore
+
+TIO2 = Path(__file__).parents[1] / "data" / "tio2_ci100_xsf.tar.gz"
+
+
+def test_build_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = str(tmp_path / "data.h5")
+    assert main(["build", str(TIO2), "-o", store, "--fidelity", "PBE"]) == 0
+    assert "100 structures, 1,949 atoms (energy of 100, forces of 100)" in capsys.readouterr().out
+    assert StructureStore(store).fidelities == ("PBE",)
+    assert main(["info", store, "--verify"]) == 0
+    text = capsys.readouterr().out
+    for expected in ("(verified)", "Compositions", "O16Ti8", "closest atoms, Å", "fidelity PBE", "nothing suspicious"):
+        assert expected in text
+    assert main(["info", store, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["label_counts"]["forces"] == 100
+
+
+def test_skipping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.xsf").write_text("ATOMS\nH 0 0\n")
+    arguments = ["build", str(TIO2), str(tmp_path / "bad.xsf"), "-o", str(tmp_path / "data.h5")]
+    assert main(arguments) == 2
+    assert not (tmp_path / "data.h5").exists()
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {tmp_path}/bad.xsf, frame 0")
+    assert "Traceback" not in captured.err
+    assert main([*arguments, "--on-error", "skip"]) == 0
+    assert "left out: 1, see" in capsys.readouterr().out
+    assert "bad.xsf" in (tmp_path / "data.h5.skipped.csv").read_text()
+
+
+def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(tmp_path / "no.h5")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(RuntimeError, match="no such file"):
+        main(["--traceback", "info", str(tmp_path / "no.h5")])
+
+
+def test_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "build" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        main(["fly"])
+    assert exit_.value.code == 2
+    assert "invalid choice: 'fly'" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import atexit, sys; from aenet_ray.cli.main import main; "
+        "atexit.register(lambda: print(*sys.modules)); main(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split("\n")[-2].split())
+    assert not loaded & {"numpy", "torch", "ray", "h5py", "ase", "rich", "numba"}
+    assert all(command in done.stdout for command in available())
+    assert {"build", "info"} <= set(available()) <= set(COMMANDS)
