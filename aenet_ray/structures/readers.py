@@ -148,8 +148,7 @@ def parse_piece(piece: Piece, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Struct
     elif piece.kind == "hdf5":
         from aenet_ray.structures.store import StructureStore
 
-        store = StructureStore(piece.source)
-        structures = (store.structure(i) for i in range(len(store)))
+        structures = StructureStore(piece.source)
     else:
         from aenet_ray.structures.ase_io import read_ase
 

@@ -275,13 +275,24 @@ class StructureStore:
         """Structure i with every label, its name, source and frame."""
         if not 0 <= i < self.n_structures:
             raise IndexError(f"{self.path}: structure {i} asked for, there are {self.n_structures}.")
-        structure = self.read(i, i + 1, labels=LABELS).structure(0)
-        structure.name = self.names(i, i + 1)[0]
-        structure.source = self.sources(i, i + 1)[0]
-        structure.frame = int(self.frames(i, i + 1)[0])
-        fidelity = int(self.fidelity_indices(i, i + 1)[0])
-        structure.fidelity = None if fidelity < 0 else self.fidelities[fidelity]
-        return structure
+        return next(self.structures(i, i + 1))
+
+    def structures(self, start: int = 0, stop: int | None = None) -> Iterator[Structure]:
+        """Structures [start, stop) with every label, name, source and frame, read by blocks."""
+        start, stop = self._range(start, stop)
+        for first in range(start, stop, 512):
+            last = min(first + 512, stop)
+            block, names = self.read(first, last, labels=LABELS), self.names(first, last)
+            sources, frames = self.sources(first, last), self.frames(first, last).tolist()
+            fidelities = self.fidelity_indices(first, last).tolist()
+            for k in range(last - first):
+                structure = block.structure(k)
+                structure.name, structure.source, structure.frame = names[k], sources[k], frames[k]
+                structure.fidelity = None if fidelities[k] < 0 else self.fidelities[fidelities[k]]
+                yield structure
+
+    def __iter__(self) -> Iterator[Structure]:
+        return self.structures()
 
     def verify(self, block_structures: int = 4096) -> None:
         """Read everything and compare with the content hash.

@@ -32,6 +32,8 @@ def store(tmp_path: Path) -> StructureStore:
 def test_every_field_comes_back(store: StructureStore) -> None:
     for i, structure in enumerate(labelled()):
         assert_same(structure, store.structure(i))
+    for a, b in zip(labelled()[1:3], store.structures(1, 3), strict=True):
+        assert_same(a, b)
     assert (len(store), store.n_structures, store.n_atoms, store.species) == (4, 4, 12, ("H", "O", "Ti"))
     counts = {"energy": 3, "forces": 2, "stress": 1, "charges": 1, "charge": 1, "multiplicity": 1}
     assert store.label_counts == counts
