@@ -16,7 +16,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from aenet_ray.descriptors import kernels, operators
+from aenet_ray.descriptors import cluster_search, kernels, operators
 from aenet_ray.descriptors.coefficients import angular_tables, chebyshev_to_legendre, typespin
 from aenet_ray.descriptors.neighbors import Edges, find_neighbors
 from aenet_ray.descriptors.torch_backend import BasisSettings
@@ -160,7 +160,10 @@ class ChebyshevDescriptor:
 
     def edges(self, block: StructureBlock) -> Edges:
         """Neighbours of every atom of a block within the larger cutoff."""
-        return find_neighbors(block.positions, block.offsets, block.cell, block.pbc, self.max_cutoff, self.min_cutoff)
+        limits = self.max_cutoff, self.min_cutoff
+        if self.backend == "torch" and cluster_search.is_available() and not block.pbc.any():
+            return cluster_search.radius_neighbors(block.positions, block.offsets, *limits, self.device)
+        return find_neighbors(block.positions, block.offsets, block.cell, block.pbc, *limits)
 
     def features(self, edges: Edges, species_index: IntArray) -> FloatArray:
         """Features of every atom, float64, (n_atoms, F). Releases the GIL on the compiled backend."""

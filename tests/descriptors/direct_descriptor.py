@@ -1,4 +1,4 @@
-"""The descriptor by its definition, slowly: all pairs, all triplets, all images. What the fast code is tested against."""
+"""The descriptor by its definition, slowly: all pairs, triplets and images. The fast code is tested against it."""
 
 from __future__ import annotations
 
