@@ -29,79 +29,93 @@ OnEpoch = Callable[[Row, bool], None]
 """Called on every worker after each epoch with its row and whether it was the last one."""
 
 
-@dataclass(slots=True)
-class EpochPlan:
-    """All draws of an epoch, the same on every worker.
+@dataclass(frozen=True, slots=True)
+class PlannedBatch:
+    """One global batch, the same on every worker.
 
     Args:
-        ids: Structures of the store in order of use, (n_draws,).
-        drawn: Their positions in the training split.
-        n_atoms: Of each draw.
-        labelled: Whether forces exist; supervised: whether they are used.
+        ids: Structures of the store, in order of use, (n,).
+        n_atoms: (n,).
+        supervised: Whose forces are used, (n,).
+        counts: Over all workers.
     """
 
     ids: IntArray
-    drawn: IntArray
     n_atoms: NDArray[np.int32]
-    labelled: NDArray[np.bool_]
+    supervised: NDArray[np.bool_]
+    counts: GlobalBatch
+
+    def mine(self, comm: Comm) -> IntArray:
+        """This worker's places in the batch, in ascending order of structure."""
+        costs = self.n_atoms * np.where(self.supervised, FORCE_COST, 1.0)
+        places = share(costs, comm.size, comm.rank)
+        return places[np.argsort(self.ids[places], kind="stable")]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """All draws of an epoch; what belongs to a batch is looked up when its turn comes, not kept for millions.
+
+    Args:
+        drawn: Positions in the training split in order of use, (n_draws,).
+        supervised: Whose forces are used this epoch, (n_train,).
+    """
+
+    drawn: IntArray
     supervised: NDArray[np.bool_]
 
     @classmethod
     def of(cls, state: TrainState) -> EpochPlan:
         seed, epoch = state.spec.seed, state.epoch
-        drawn = state.policy.draw(seed, epoch)
+        return cls(state.policy.draw(seed, epoch), state.subset.draw(seed, epoch))
+
+    def batch(self, part: slice, state: TrainState) -> PlannedBatch:
+        drawn = self.drawn[part]
         ids = state.spec.train_ids[drawn]
-        n_atoms = state.maker.store.n_atoms[ids]
-        return cls(ids, drawn, n_atoms, state.subset.labelled[drawn], state.subset.draw(seed, epoch)[drawn])
-
-    def counts(self, part: slice, unbiased: bool) -> GlobalBatch:
-        atoms = int(self.n_atoms[part][self.supervised[part]].sum())
-        labelled = int(self.n_atoms[part][self.labelled[part]].sum()) if unbiased else 0
-        fraction = atoms / labelled if unbiased and 0 < atoms < labelled else 1.0
-        return GlobalBatch(part.stop - part.start, 3 * atoms, fraction)
-
-    def mine(self, part: slice, comm: Comm) -> IntArray:
-        """This worker's draws of a global batch, in ascending order of structure."""
-        costs = self.n_atoms[part] * np.where(self.supervised[part], FORCE_COST, 1.0)
-        positions = part.start + share(costs, comm.size, comm.rank)
-        return positions[np.argsort(self.ids[positions], kind="stable")]
+        n_atoms, supervised = state.maker.store.n_atoms[ids], self.supervised[drawn]
+        atoms, fraction = int(n_atoms[supervised].sum()), 1.0
+        if state.spec.config.force_scale_unbiased:
+            labelled = int(n_atoms[state.subset.labelled[drawn]].sum())
+            fraction = atoms / labelled if 0 < atoms < labelled else 1.0
+        return PlannedBatch(ids, n_atoms, supervised, GlobalBatch(len(ids), 3 * atoms, fraction))
 
 
 def train_epoch(state: TrainState, comm: Comm) -> Row:
     """All steps of one epoch; exact means over its draws, by the weights before each update."""
     config, plan = state.spec.config, EpochPlan.of(state)
-    alpha = config.force_weight
+    alpha, n = config.force_weight, len(plan.drawn)
+    # Behind the errors of all draws, if the policy wants them, stands the sum of this worker's.
     needs_errors = state.policy.state() is not None
-    errors = np.zeros(len(plan.ids) + 1)
-    squares = np.zeros(3)
-    data_time = step_time = 0.0
+    errors = np.zeros(n + 1 if needs_errors else 1)
+    s_energy = s_force = loss = data_time = step_time = 0.0
+    n_force = 0
     for part in batches(plan.drawn, config.batch_size):
         start = time.perf_counter()
-        mine = plan.mine(part, comm)
-        batch = state.maker.make(plan.ids[mine], plan.supervised[mine] if alpha > 0 else None)
+        planned = plan.batch(part, state)
+        mine, counts = planned.mine(comm), planned.counts
+        batch = state.maker.make(planned.ids[mine], planned.supervised[mine] if alpha > 0 else None)
         ready = time.perf_counter()
-        counts = plan.counts(part, config.force_scale_unbiased)
         scale, own = train_step(state.model, state.flat, state.optimizer, batch, counts, alpha, comm)
         magnitude = own.abs().double().cpu().numpy()
         errors[-1] += magnitude.sum()
         if needs_errors:
-            errors[mine] = magnitude
-        squares += counts.n_structures * scale.energy_rmse**2, 0.0, counts.n_structures * scale.loss
+            errors[part.start + mine] = magnitude
+        s_energy += counts.n_structures * scale.energy_rmse**2
+        loss += counts.n_structures * scale.loss
         if counts.n_force:
-            squares[1] += counts.n_force * counts.supervised_fraction * scale.force_rmse**2
+            n_force += counts.n_force
+            s_force += counts.n_force * counts.supervised_fraction * scale.force_rmse**2
         data_time += ready - start
         step_time += time.perf_counter() - ready
-    shared = errors if needs_errors else errors[-1:]
-    shared[:] = comm.sum_(torch.from_numpy(shared).to(state.model.device)).cpu().numpy()
+    errors = comm.sum_(torch.from_numpy(errors).to(state.model.device)).cpu().numpy()
     if needs_errors:
         state.policy.observe(plan.drawn, errors[:-1])
-    n, n_force = len(plan.ids), 3 * int(plan.n_atoms[plan.supervised].sum())
     return {
-        "train_energy_rmse": math.sqrt(squares[0] / n),
-        "train_energy_mae": errors[-1] / n,
-        "train_force_rmse": math.sqrt(squares[1] / n_force) if n_force and alpha > 0 else math.nan,
+        "train_energy_rmse": math.sqrt(s_energy / n),
+        "train_energy_mae": float(errors[-1]) / n,
+        "train_force_rmse": math.sqrt(s_force / n_force) if n_force else math.nan,
         "train_force_mae": math.nan,
-        "train_loss": squares[2] / n,
+        "train_loss": loss / n,
         "data_time": data_time,
         "step_time": step_time,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -141,12 +141,11 @@ def error_weights(scores: FloatArray) -> FloatArray:
     return clean / clean.mean()
 
 
-def make_policy(name: str, energy_per_atom: FloatArray) -> SamplingPolicy:
+def make_policy(name: str, n: int, energy_per_atom: Callable[[], FloatArray]) -> SamplingPolicy:
+    """Policy over n structures; their referenced energies per atom, eV, are only computed if it needs them."""
     if name == "uniform":
-        return Uniform(len(energy_per_atom))
-    if name == "energy_weighted":
-        return EnergyWeighted(energy_per_atom)
-    return ErrorWeighted(len(energy_per_atom))
+        return Uniform(n)
+    return EnergyWeighted(energy_per_atom()) if name == "energy_weighted" else ErrorWeighted(n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,9 @@ class TrainState:
             optimizer=optimizer,
             schedule=Schedule(config, optimizer, spec.epochs),
             maker=maker,
-            policy=make_policy(config.sampling_policy, maker.cohesive_per_atom(spec.train_ids)),
+            policy=make_policy(
+                config.sampling_policy, len(spec.train_ids), lambda: maker.cohesive_per_atom(spec.train_ids)
+            ),
             subset=ForceSubset(
                 labelled,
                 config.force_fraction,

@@ -1,0 +1,135 @@
+"""Atoms per second of a training epoch on one core, and where the time goes.
+
+    python benchmarks/train_epoch.py [--data ../shared/data/tio2/tio2_dev_xsf.tar.gz] [--epochs 4]
+
+TiO2, radial order 16 to 8.0 Å, angular order 4 to 6.5 Å, networks 15-15 tanh. Energy-only epochs run from stored
+features in float32, gathering included; force epochs in float64, neighbours found anew for every batch included.
+Prints the best epoch of each kind: other work on the machine only ever makes one slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.features.featurize import featurize
+from aenet_ray.features.store import FeatureStore
+from aenet_ray.models.ann import ANNModel
+from aenet_ray.structures.build import build_store
+from aenet_ray.structures.store import StructureStore
+from aenet_ray.training.comm import Solo
+from aenet_ray.training.config import Adam, TorchTrainingConfig
+from aenet_ray.training.engine import run_epoch, train_epoch
+from aenet_ray.training.prepare import prepare_run
+from aenet_ray.training.state import TrainState
+
+ATOMIC_ENERGIES = {"Ti": -1604.604515075, "O": -432.503149303}
+TARGETS = {"energy 256": 2_500_000, "energy 32": 800_000, "forces 32": 10_000}
+
+
+class Clock:
+    """Seconds by stage, of functions wrapped for as long as the clock runs."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def wrap(self, owner: Any, name: str, stage: str) -> None:
+        function: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[stage] += time.perf_counter() - start
+
+        setattr(owner, name, timed)
+
+
+def make_state(store: StructureStore, folder: Path, batch: int, force_weight: float, dtype: str) -> TrainState:
+    descriptor = ChebyshevDescriptor(["Ti", "O"], 16, 8.0, 4, 6.5, dtype=getattr(torch, dtype))
+    features = FeatureStore(featurize(store, descriptor, folder / "features", dtype, progress=False))
+    config = TorchTrainingConfig(
+        method=Adam(batchsize=batch),
+        force_weight=force_weight,
+        precision=dtype,
+        seed=1,
+        testpercent=0,
+        max_energy=1.0,
+        atomic_energies=ATOMIC_ENERGIES,
+        checkpoint_dir=None,
+    )
+    model = ANNModel(dict.fromkeys(("Ti", "O"), [(15, "tanh"), (15, "tanh")]), descriptor)
+    spec = prepare_run(folder / f"run_{batch}_{force_weight}", features, model, config)
+    return TrainState.create(spec, torch.device("cpu"))
+
+
+def instrument(state: TrainState) -> Clock:
+    clock, descriptor = Clock(), state.model.descriptor
+    clock.wrap(state.maker.store, "features", "gather features")
+    clock.wrap(state.maker.store, "geometry", "gather geometry and labels")
+    clock.wrap(descriptor, "edges", "neighbours")
+    clock.wrap(descriptor, "vjp", "J^T g (forces)")
+    clock.wrap(descriptor, "jvp", "J v (their gradient)")
+    clock.wrap(state.optimizer, "step", "optimiser")
+    return clock
+
+
+def measure(name: str, state: TrainState, epochs: int) -> None:
+    n_atoms = int(state.maker.store.n_atoms[state.spec.train_ids].sum())
+    clock, best = instrument(state), (float("inf"), {}, {})
+    for _ in range(epochs):
+        clock.seconds.clear()
+        start = time.perf_counter()
+        row = train_epoch(state, Solo())
+        seconds = time.perf_counter() - start
+        state.epoch += 1
+        best = min(best, (seconds, dict(clock.seconds), row), key=lambda item: item[0])
+    seconds, stages, row = best
+    rate, target = n_atoms / seconds, TARGETS[name]
+    print(f"\n{name}: {rate:,.0f} atoms/s (target {target:,}: {rate / target:.2f}x), {seconds:.3f} s an epoch")
+    stages["network, loss, autograd, rest of the step"] = row["step_time"] - sum(
+        stages.get(k, 0) for k in ("J^T g (forces)", "J v (their gradient)", "optimiser")
+    )
+    stages["plan and bookkeeping"] = seconds - row["step_time"] - row["data_time"]
+    for stage, value in sorted(stages.items(), key=lambda item: -item[1]):
+        print(f"  {stage:<42}{1000 * value:9.1f} ms {100 * value / seconds:5.1f} %")
+
+
+def overhead(state: TrainState, epochs: int = 5) -> None:
+    """What an epoch costs beyond its steps and its validation."""
+    rest = []
+    for _ in range(epochs):
+        row = run_epoch(state, Solo())
+        state.epoch += 1
+        rest.append(row["epoch_time"] - row["data_time"] - row["step_time"] - row["validation_time"])
+    print(f"\nepoch beyond steps and validation: {1000 * min(rest):.2f} ms (target 10 ms)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="../shared/data/tio2/tio2_dev_xsf.tar.gz", help="archive of TiO2 XSF files")
+    parser.add_argument("--epochs", type=int, default=4)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        store = StructureStore(build_store(args.data, folder / "tio2.h5", progress=False).path)
+        print(f"{store.n_structures} structures, {store.n_atoms} atoms, one thread")
+        for batch in (256, 32):
+            measure(f"energy {batch}", make_state(store, folder, batch, 0.0, "float32"), args.epochs)
+        state = make_state(store, folder, 32, 0.1, "float64")
+        measure("forces 32", state, max(2, args.epochs // 2))
+        overhead(make_state(store, folder, 33, 0.0, "float32"))
+
+
+if __name__ == "__main__":
+    main()
