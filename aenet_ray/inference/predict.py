@@ -83,7 +83,7 @@ def predict_block(
         (gradient,) = torch.autograd.grad(output.sum(), x)
         g = np.empty_like(features)
         g[order] = gradient.double().cpu().numpy() * (scale / norm.E_scaling)
-        dedr, virial = descriptor.vjp(edges, species, g, structure_offsets=block.offsets)
+        dedr, virial = descriptor.vjp(edges, species, g, structure_offsets=block.offsets if stress else None)
         result.forces = -dedr
         if stress and virial is not None:
             result.stress = _stress(virial, block)
