@@ -1,3 +1,70 @@
-"""Training ænet machine-learning potentials on Ray, from a laptop to a cluster."""
+"""Training ænet machine-learning interatomic potentials on Ray, from a laptop to a cluster.
+
+The public names are imported when they are first used: ``import aenet_ray`` itself takes no time and brings neither
+torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AenetCalculator",
+    "ChebyshevDescriptor",
+    "PredictOut",
+    "PredictionConfig",
+    "RunConfig",
+    "ScalingConfig",
+    "Structure",
+    "StructureStore",
+    "TorchANNPotential",
+    "TorchTrainingConfig",
+    "TrainOut",
+    "build_store",
+]
+
+if TYPE_CHECKING:
+    from aenet_ray.calculators.ase import AenetCalculator
+    from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+    from aenet_ray.inference.predict import PredictionConfig, PredictOut
+    from aenet_ray.potential import TorchANNPotential
+    from aenet_ray.structures.build import build_store
+    from aenet_ray.structures.store import StructureStore
+    from aenet_ray.structures.structure import Structure
+    from aenet_ray.train_out import TrainOut
+    from aenet_ray.training.config import SGD, Adam, AdamW, RunConfig, ScalingConfig, TorchTrainingConfig
+else:
+    _HOMES = {
+        "AenetCalculator": "calculators.ase",
+        "ChebyshevDescriptor": "descriptors.chebyshev",
+        "PredictOut": "inference.predict",
+        "PredictionConfig": "inference.predict",
+        "Structure": "structures.structure",
+        "StructureStore": "structures.store",
+        "TorchANNPotential": "potential",
+        "TrainOut": "train_out",
+        "build_store": "structures.build",
+    } | dict.fromkeys(("SGD", "Adam", "AdamW", "RunConfig", "ScalingConfig", "TorchTrainingConfig"), "training.config")
+
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            import importlib
+
+            value = getattr(importlib.import_module(f"aenet_ray.{_HOMES[name]}"), name)
+            globals()[name] = value  # from now on found without coming here
+            return value
+        if name.startswith("__"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import difflib
+
+        near = difflib.get_close_matches(name, __all__, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; public names are {', '.join(__all__)}."
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "annotations"})

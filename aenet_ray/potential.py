@@ -24,10 +24,10 @@ from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import StructureStore, write_store
 from aenet_ray.structures.structure import Structure
+from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
 from aenet_ray.training.driver import train_run
-from aenet_ray.training.output import TrainOut
 from aenet_ray.training.prepare import Split, prepare_run
 from aenet_ray.training.spec import torch_dtype
 
@@ -279,7 +279,7 @@ def _on_ray(scaling: ScalingConfig) -> ShardRunner:
 
 def _iterate(structures: Any) -> Any:
     if isinstance(structures, StructureStore):
-        return (structures.structure(i) for i in range(len(structures)))
+        return iter(structures)
     return read_structures(structures)
 
 

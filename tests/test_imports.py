@@ -25,15 +25,18 @@ ROAD = [
     {"training"},
     {"inference"},
     {"export", "plots"},
+    {"train_out"},
     {"potential"},
     {"calculators"},
     {"experiment"},
+    {"workflow"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROAD) for name in names}
 
 # The only files that may import ray, at the top or inside a function.
 RAY_FILES = {
+    "features/datasource.py",
     "features/pipeline.py",
     "structures/build.py",
     "training/ray_local.py",

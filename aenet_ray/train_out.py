@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aenet_ray.errors import PlotError
 from aenet_ray.training.config import TorchTrainingConfig
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 ERROR_COLUMNS = {
     "MAE_train": "train_energy_mae",
@@ -70,3 +72,39 @@ class TrainOut:
             stats[f"min_{name}"] = float(values[best]) if some else math.nan
             stats[f"epoch_min_{name}"] = best + 1 if some else math.nan
         return stats
+
+    def plot_training_summary(self, outfile: str | Path | None = None) -> Figure:
+        """Energy errors, and force errors where there are any, over epochs; with the learning rate below.
+
+        Args:
+            outfile: Where to write the figure; the ending decides on the format.
+
+        Raises:
+            PlotError: No error was measured (a ValueError, as below).
+        """
+        return self._plot(("energy", "force"), outfile)
+
+    def plot_training_errors(self, outfile: str | Path | None = None) -> Figure:
+        """Energy RMSE of train and test over epochs; see :meth:`plot_training_summary`."""
+        return self._plot(("energy",), outfile)
+
+    def plot_force_errors(self, outfile: str | Path | None = None) -> Figure:
+        """Force RMSE of train and test over epochs; see :meth:`plot_training_summary`.
+
+        Raises:
+            PlotError: Forces were not trained on.
+        """
+        if not self.has_force_data:
+            raise PlotError(
+                f"{self.run_dir}: no force errors to plot: force_weight was {self.config.force_weight}; train with "
+                "force_weight above 0 and structures with forces."
+            )
+        return self._plot(("force",), outfile)
+
+    def _plot(self, kinds: tuple[str, ...], outfile: str | Path | None) -> Figure:
+        from aenet_ray.plots import learning_curve
+
+        names = ["learning_rate", *(f"{split}_{kind}_rmse" for kind in kinds for split in ("train", "test"))]
+        columns = {name: self.history.get(name, []) for name in names}
+        # Epochs are counted from 0 in files and from 1 for people.
+        return learning_curve(columns | {"epoch": [e + 1 for e in self.history.get("epoch", [])]}, outfile)
