@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from aenet_ray.descriptors import cluster_search, kernels, operators
-from aenet_ray.descriptors.coefficients import angular_tables, chebyshev_to_legendre, typespin
+from aenet_ray.descriptors.coefficients import angular_tables, powers_to_features, typespin
 from aenet_ray.descriptors.neighbors import Edges, find_neighbors
 from aenet_ray.descriptors.torch_backend import BasisSettings
 from aenet_ray.errors import DescriptorError
@@ -233,13 +233,16 @@ class ChebyshevDescriptor:
         weight = self.typespin[np.asarray(species_index)]
         if len(weight) != edges.n_atoms:
             raise DescriptorError(f"{len(weight)} species indices for {edges.n_atoms} atoms, expected one each.")
-        basis, tables = self._tables
-        settings = (self.rad_cutoff, self.rad_order, self.ang_cutoff, self.ang_order, basis, tables)
+        settings = (self.rad_cutoff, self.rad_order, self.ang_cutoff, self.ang_order, *self._tables)
         return (edges.ptr, edges.neighbor, edges.vectors, weight, self.multi, *settings)
 
     @cached_property
-    def _tables(self) -> tuple[FloatArray, tuple[np.ndarray, ...]]:
-        return chebyshev_to_legendre(self.ang_order), tuple(angular_tables(self.ang_order))
+    def _tables(self) -> tuple[FloatArray, FloatArray]:
+        """Recurrence, and the map from squared moments to features in rows padded to eight."""
+        tables = angular_tables(self.ang_order)
+        expand = np.zeros((len(tables.beta), (self.ang_order + 8) // 8 * 8))
+        expand[:, : self.ang_order + 1] = powers_to_features(self.ang_order).T
+        return tables.beta, expand
 
     @cached_property
     def settings(self) -> BasisSettings:

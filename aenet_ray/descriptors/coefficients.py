@@ -91,3 +91,9 @@ def angular_tables(order: int) -> AngularTables:
         orders = math.factorial(deg + m) * math.factorial(deg - m)
         scale.append(float(Fraction((1 if m == 0 else 2) * odd * odd, orders)))
     return AngularTables(np.array([deg for _, deg in pairs]), np.array(beta), np.array(scale))
+
+
+def powers_to_features(order: int) -> FloatArray:
+    """2 G_n + (self terms) = sum_k matrix[n, k] (cosine moment_k^2 + sine moment_k^2), (order + 1, rows)."""
+    tables = angular_tables(order)
+    return chebyshev_to_legendre(order)[:, tables.degree] * tables.scale

@@ -25,6 +25,14 @@ COLUMNS = 16
 
 
 @njit(nogil=True, cache=True)
+def aligned(n):
+    """Zeros that start at a cache line, so that no vector of eight lies across two."""
+    space = np.zeros(n + 8)
+    skip = (64 - space.ctypes.data % 64) % 64 // 8
+    return space[skip : skip + n]
+
+
+@njit(nogil=True, cache=True)
 def scratch_for(ptr):
     """Scratch columns for the longest row, and their length."""
     longest = 0
@@ -33,55 +41,64 @@ def scratch_for(ptr):
     cap = (longest + 15) // 16 * 16 + 16
     if cap % 128 == 0:  # columns at multiples of 4 kB would evict each other
         cap += 16
-    return np.zeros(COLUMNS * cap + 8), cap
+    return aligned(COLUMNS * cap + 8), cap
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def load_center(begin, end, far, neighbor, vectors, weight, s, cap):
-    """Copy a centre's neighbours into columns x, y, z, weight, distance. Returns their padded number."""
+def place(s, cap, e, count, ra, x, y, z, w):
+    """Write eight neighbours to the columns, and those inside the angular cutoff behind the ``count`` packed."""
+    d = simd.root(x * x + y * y + z * z)
+    inside = simd.below(d, ra)
+    store(s, X * cap + e, x)
+    store(s, Y * cap + e, y)
+    store(s, Z * cap + e, z)
+    store(s, W * cap + e, w)
+    store(s, D * cap + e, d)
+    simd.store_packed(s, AX * cap + count, x, inside)
+    simd.store_packed(s, AY * cap + count, y, inside)
+    simd.store_packed(s, AZ * cap + count, z, inside)
+    simd.store_packed(s, AW * cap + count, w, inside)
+    simd.store_packed(s, AD * cap + count, d, inside)
+    return count + simd.count_true(inside)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def load_center(begin, end, far, ra, neighbor, vectors, weight, s, cap):
+    """Copy a centre's neighbours into columns x, y, z, weight, distance, and those inside ``ra`` into others.
+
+    Returns the padded number of the first and the number of the second, whose columns are padded too.
+    """
     n = end - begin
     full = n // 8 * 8
     padded = (n + 15) // 16 * 16
+    count = 0
     for e in range(0, full, 8):
         x, y, z = simd.load_triples(vectors, begin + e)
-        store(s, X * cap + e, x)
-        store(s, Y * cap + e, y)
-        store(s, Z * cap + e, z)
-        store(s, D * cap + e, simd.root(x * x + y * y + z * z))
-        store(s, W * cap + e, simd.gather(weight, 1, 0, neighbor, begin + e))
+        count = place(s, cap, e, count, ra, x, y, z, simd.gather(weight, 1, 0, neighbor, begin + e))
     for e in range(full, padded):
-        x, y, z, w = far, 0.0, 0.0, 0.0
-        if e < n:
-            x, y, z = vectors[begin + e, 0], vectors[begin + e, 1], vectors[begin + e, 2]
-            w = weight[neighbor[begin + e]]
-        s[X * cap + e] = x
-        s[Y * cap + e] = y
-        s[Z * cap + e] = z
-        s[D * cap + e] = math.sqrt(x * x + y * y + z * z)
-        s[W * cap + e] = w
-    return padded
+        s[X * cap + e] = vectors[begin + e, 0] if e < n else far
+        s[Y * cap + e] = vectors[begin + e, 1] if e < n else 0.0
+        s[Z * cap + e] = vectors[begin + e, 2] if e < n else 0.0
+        s[W * cap + e] = weight[neighbor[begin + e]] if e < n else 0.0
+    for e in range(full, padded, 8):
+        x, y, z = load(s, X * cap + e), load(s, Y * cap + e), load(s, Z * cap + e)
+        count = place(s, cap, e, count, ra, x, y, z, load(s, W * cap + e))
+    for e in range(count, (count + 15) // 16 * 16):
+        s[AX * cap + e] = s[AD * cap + e] = ra
+        s[AY * cap + e] = s[AZ * cap + e] = s[AW * cap + e] = 0.0
+    return padded, count
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def pack_angular(n, ra, s, cap):
-    """Columns of unit vector, weight, distance of the neighbours inside the angular cutoff. Their number."""
-    count = 0
-    for e in range(0, n, 8):
-        d = load(s, D * cap + e)
-        inside = simd.below(d, ra)
-        for column in range(4):
-            simd.store_packed(s, (AX + column) * cap + count, load(s, (X + column) * cap + e), inside)
-        simd.store_packed(s, AD * cap + count, d, inside)
-        count += simd.count_true(inside)
-    for e in range(count, (count + 15) // 16 * 16):
-        s[AX * cap + e] = ra
-        s[AY * cap + e] = s[AZ * cap + e] = s[AW * cap + e] = 0.0
-        s[AD * cap + e] = ra
-    for e in range(0, count, 8):
-        inverse = 1.0 / load(s, AD * cap + e)
-        for column in range(3):
-            store(s, (AX + column) * cap + e, inverse * load(s, (AX + column) * cap + e))
-    return count
+def unit_vector(s, cap, e):
+    """Unit vectors of eight packed neighbours, in place of their vectors."""
+    inverse = 1.0 / load(s, AD * cap + e)
+    x, y, z = load(s, AX * cap + e), load(s, AY * cap + e), load(s, AZ * cap + e)
+    x, y, z = inverse * x, inverse * y, inverse * z
+    store(s, AX * cap + e, x)
+    store(s, AY * cap + e, y)
+    store(s, AZ * cap + e, z)
+    return x, y, z
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -156,9 +173,8 @@ def moment_sums(count, ra, na, multi, beta, s, cap, buffer):
     rows = len(beta)
     buffer[: 8 * (4 * rows + 2)] = 0.0
     for e in range(0, count, 16):
-        xa, xb = load(s, AX * cap + e), load(s, AX * cap + e + 8)
-        ya, yb = load(s, AY * cap + e), load(s, AY * cap + e + 8)
-        za, zb = load(s, AZ * cap + e), load(s, AZ * cap + e + 8)
+        xa, ya, za = unit_vector(s, cap, e)
+        xb, yb, zb = unit_vector(s, cap, e + 8)
         wa, wb = load(s, AW * cap + e), load(s, AW * cap + e + 8)
         ca = cutoff_value(load(s, AD * cap + e), ra)
         cb = cutoff_value(load(s, AD * cap + e + 8), ra)
@@ -195,36 +211,41 @@ def moment_sums(count, ra, na, multi, beta, s, cap, buffer):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def angular_features(rows, na, basis, degree, scale, sums, first, own, out, i, column):
-    """G_n = (sum_l a_nl sum_m A_lm^2 - own) / 2 from the moments at ``first``."""
-    for n in range(na + 1):
-        out[i, column + n] = -0.5 * own
-    for k in range(rows):
-        c, s = sums[first + k], sums[first + rows + k]
-        power = 0.5 * scale[k] * (c * c + s * s)
-        for n in range(degree[k], na + 1):
-            out[i, column + n] += basis[n, degree[k]] * power
+def angular_output(sums, first, other, factor, own, expand, na, buffer, out, i, column):
+    """factor (sum_k expand[k, n] (c_k c'_k + s_k s'_k) - own) for n = 0..na into ``out``.
+
+    The c and s start at row ``first`` of the sums, the c' and s' at ``other``. Rows of ``expand`` are padded.
+    """
+    rows, width = expand.shape
+    for k in range(0, rows, 8):
+        cosine = load(sums, first + k) * load(sums, other + k)
+        store(buffer, k, factor * (cosine + load(sums, first + rows + k) * load(sums, other + rows + k)))
+    for block in range(0, na + 1, 8):
+        result = splat(-factor * own)
+        for k in range(rows):
+            result += buffer[k] * load(expand, k * width + block)
+        store(buffer, rows + 8, result)
+        for n in range(block, min(block + 8, na + 1)):
+            out[i, column + n] = buffer[rows + 8 + n - block]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, basis, tables, out):
+def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta, expand, out):
     """Features of every centre into ``out``, (n_atoms, F)."""
-    degree, beta, scale = tables
-    rows = len(degree)
+    rows = len(beta)
     s, cap = scratch_for(ptr)
     half = nr + na + 2
-    size = max(2 * (nr + 1), 4 * rows + 2) + 8
-    buffer, sums = np.zeros(8 * size), np.zeros(size)
+    size = max(2 * (nr + 1), 4 * rows + 2) + 16
+    buffer, sums = aligned(8 * size), aligned(size)
     far = 2.0 * max(rr, ra)
     for i in range(len(ptr) - 1):
-        n = load_center(ptr[i], ptr[i + 1], far, neighbor, vectors, weight, s, cap)
+        n, count = load_center(ptr[i], ptr[i + 1], far, ra, neighbor, vectors, weight, s, cap)
         radial_sums(n, rr, nr, multi, s, cap, buffer)
         sum_lanes(buffer, 2 * (nr + 1), sums)
         for k in range(nr + 1):
             out[i, k] = sums[k]
             if multi:
                 out[i, half + k] = sums[nr + 1 + k]
-        count = pack_angular(n, ra, s, cap)
         if count < 2:  # no angle: exactly zero, not the rounding noise of two equal terms
             out[i, nr + 1 : half] = 0.0
             if multi:
@@ -232,9 +253,10 @@ def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, basis
             continue
         moment_sums(count, ra, na, multi, beta, s, cap, buffer)
         sum_lanes(buffer, 4 * rows + 2, sums)
-        angular_features(rows, na, basis, degree, scale, sums, 0, sums[4 * rows], out, i, nr + 1)
+        angular_output(sums, 0, 0, 0.5, sums[4 * rows], expand, na, buffer, out, i, nr + 1)
         if multi:
-            angular_features(rows, na, basis, degree, scale, sums, 2 * rows, sums[4 * rows + 1], out, i, half + nr + 1)
+            own, row = sums[4 * rows + 1], 2 * rows
+            angular_output(sums, row, row, 0.5, own, expand, na, buffer, out, i, half + nr + 1)
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -248,9 +270,9 @@ def radial_coefficients(g, i, first, nr, rr, coefficients, row):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def angular_coefficients(g, i, column, na, basis, degree, scale, sums, first, slopes):
+def angular_coefficients(g, i, column, na, expand, sums, first, slopes):
     """Turn moments into dE/d(moment), and their share of the z-derivative (one order m higher). Returns sum g."""
-    rows = len(degree)
+    rows = len(expand)
     own = 0.0
     for n in range(na + 1):
         own += g[i, column + n]
@@ -259,8 +281,7 @@ def angular_coefficients(g, i, column, na, basis, degree, scale, sums, first, sl
         for deg in range(m, na + 1):
             h = 0.0
             for n in range(deg, na + 1):
-                h += basis[n, deg] * g[i, column + n]
-            h *= scale[k]
+                h += expand[k, n] * g[i, column + n]
             sums[first + k] *= h
             sums[first + rows + k] *= h
             if deg > m:
@@ -379,31 +400,27 @@ def add_virial(n, s, cap, virial):
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def vjp_kernel(
-    ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, basis, tables, g, offsets, want_virial, grad, virial
+    ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta, expand, g, offsets, want_virial, grad, virial
 ):
     """J^T g: adds to ``grad`` (n_atoms, 3) and ``virial`` (n_structures, 3, 3)."""
-    degree, beta, scale = tables
-    rows = len(degree)
+    rows = len(beta)
     s, cap = scratch_for(ptr)
     half = nr + na + 2
-    size = 4 * rows + 10
-    buffer, sums, slopes = np.zeros(8 * size), np.zeros(size), np.zeros(4 * rows)
+    size = 4 * rows + 18
+    buffer, sums, slopes = aligned(8 * size), aligned(size), aligned(4 * rows)
     coefficients = np.zeros(4 * (nr + 1))
     structure = 0
     for i in range(len(ptr) - 1):
         while want_virial and i >= offsets[structure + 1]:
             structure += 1
-        n = load_center(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), neighbor, vectors, weight, s, cap)
-        count = pack_angular(n, ra, s, cap)
+        n, count = load_center(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), ra, neighbor, vectors, weight, s, cap)
         if count > 1:
             moment_sums(count, ra, na, multi, beta, s, cap, buffer)
             sum_lanes(buffer, 4 * rows + 2, sums)
-            own = angular_coefficients(g, i, nr + 1, na, basis, degree, scale, sums, 0, slopes)
+            own = angular_coefficients(g, i, nr + 1, na, expand, sums, 0, slopes)
             weighted_own = 0.0
             if multi:
-                weighted_own = angular_coefficients(
-                    g, i, half + nr + 1, na, basis, degree, scale, sums, 2 * rows, slopes
-                )
+                weighted_own = angular_coefficients(g, i, half + nr + 1, na, expand, sums, 2 * rows, slopes)
             angular_gradient(count, ra, na, multi, beta, sums, slopes, own, weighted_own, s, cap)
         radial_coefficients(g, i, 0, nr, rr, coefficients, 0)
         if multi:
@@ -434,7 +451,7 @@ def load_tangents(i, begin, end, n, neighbor, v, use_strain, strain, s, cap):
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def pack_tangents(n, ra, s, cap):
-    """Those of the angular neighbours into columns HX, HY, HZ, in the order of ``pack_angular``."""
+    """Those of the angular neighbours into columns HX, HY, HZ, in the order of ``load_center``."""
     count = 0
     for e in range(0, n, 8):
         inside = simd.below(load(s, D * cap + e), ra)
@@ -472,7 +489,7 @@ def moment_tangents(count, ra, na, multi, beta, s, cap, buffer):
     rows = len(beta)
     buffer[: 8 * (8 * rows + 2)] = 0.0
     for e in range(0, count, 8):
-        x, y, z = load(s, AX * cap + e), load(s, AY * cap + e), load(s, AZ * cap + e)
+        x, y, z = unit_vector(s, cap, e)
         dx, dy, dz = load(s, HX * cap + e), load(s, HY * cap + e), load(s, HZ * cap + e)
         w, d = load(s, AW * cap + e), load(s, AD * cap + e)
         moved = x * dx + y * dy + z * dz
@@ -508,34 +525,21 @@ def moment_tangents(count, ra, na, multi, beta, s, cap, buffer):
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def angular_tangents(rows, na, basis, degree, scale, sums, first, own, out, i, column):
-    """Tangents of the angular features from moments and their tangents, 4 n_rows further on."""
-    for n in range(na + 1):
-        out[i, column + n] = -own
-    for k in range(rows):
-        a, b = first + k, first + rows + k
-        power = scale[k] * (sums[a] * sums[4 * rows + a] + sums[b] * sums[4 * rows + b])
-        for n in range(degree[k], na + 1):
-            out[i, column + n] += basis[n, degree[k]] * power
-
-
-@njit(nogil=True, cache=True, fastmath=FAST)
 def jvp_kernel(
-    ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, basis, tables, v, offsets, use_strain, strain, out
+    ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta, expand, v, offsets, use_strain, strain, out
 ):
     """J v of every centre into ``out``, (n_atoms, F)."""
-    degree, beta, scale = tables
-    rows = len(degree)
+    rows = len(beta)
     s, cap = scratch_for(ptr)
     half = nr + na + 2
-    size = max(2 * (nr + 1), 8 * rows + 2) + 8
-    buffer, sums = np.zeros(8 * size), np.zeros(size)
+    size = max(2 * (nr + 1), 8 * rows + 2) + 16
+    buffer, sums = aligned(8 * size), aligned(size)
     none = np.zeros((3, 3))
     structure = 0
     for i in range(len(ptr) - 1):
         while use_strain and i >= offsets[structure + 1]:
             structure += 1
-        n = load_center(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), neighbor, vectors, weight, s, cap)
+        n, count = load_center(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), ra, neighbor, vectors, weight, s, cap)
         tensor = strain[structure] if use_strain else none
         load_tangents(i, ptr[i], ptr[i + 1], n, neighbor, v, use_strain, tensor, s, cap)
         radial_tangents(n, rr, nr, multi, s, cap, buffer)
@@ -544,7 +548,6 @@ def jvp_kernel(
             out[i, k] = sums[k]
             if multi:
                 out[i, half + k] = sums[nr + 1 + k]
-        count = pack_angular(n, ra, s, cap)
         if count < 2:
             out[i, nr + 1 : half] = 0.0
             if multi:
@@ -553,6 +556,7 @@ def jvp_kernel(
         pack_tangents(n, ra, s, cap)
         moment_tangents(count, ra, na, multi, beta, s, cap, buffer)
         sum_lanes(buffer, 8 * rows + 2, sums)
-        angular_tangents(rows, na, basis, degree, scale, sums, 0, sums[8 * rows], out, i, nr + 1)
+        angular_output(sums, 0, 4 * rows, 1.0, sums[8 * rows], expand, na, buffer, out, i, nr + 1)
         if multi:
-            angular_tangents(rows, na, basis, degree, scale, sums, 2 * rows, sums[8 * rows + 1], out, i, half + nr + 1)
+            own, row = sums[8 * rows + 1], 2 * rows
+            angular_output(sums, row, row + 4 * rows, 1.0, own, expand, na, buffer, out, i, half + nr + 1)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aenet_ray.descriptors.coefficients import angular_tables, chebyshev_to_legendre
+from aenet_ray.descriptors.coefficients import angular_tables, powers_to_features
 from aenet_ray.descriptors.segments import segment_sum
 
 
@@ -96,10 +96,8 @@ def _angular(
 ) -> list[Tensor]:
     f = cutoff_function(distance, settings.ang_cutoff)
     harmonics = real_harmonics(vectors / distance[:, None], settings.ang_order)
-    tables = angular_tables(settings.ang_order)
-    # Features from squared moments: sum over n and both parts of a_nl scale_lm.
-    powers_to_features = chebyshev_to_legendre(settings.ang_order)[:, tables.degree] * tables.scale
-    basis = torch.as_tensor(np.tile(powers_to_features, 2).T, dtype=vectors.dtype, device=vectors.device)
+    matrix = np.tile(powers_to_features(settings.ang_order), 2).T  # the same for cosine and sine moments
+    basis = torch.as_tensor(matrix, dtype=vectors.dtype, device=vectors.device)
     # A single neighbour has no angle: exactly zero, not the rounding noise of two equal terms.
     paired = torch.bincount(center, minlength=n_atoms) > 1
     out = []
