@@ -27,8 +27,8 @@ from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
-from aenet_ray.training.driver import train_run
-from aenet_ray.training.prepare import Split, prepare_run
+from aenet_ray.training.driver import ray_for, train_run
+from aenet_ray.training.prepare import Split, continues, prepare_run
 from aenet_ray.training.spec import torch_dtype
 
 
@@ -105,27 +105,40 @@ class TorchANNPotential:
         config, run = config or TorchTrainingConfig(), run or RunConfig()
         run_dir = new_run_dir(run)
         start = None if resume_from is None else read_model_file(resume_from)
-        store, split = _as_store(
-            run_dir, structures if structures is not None else dataset, train_dataset, test_dataset
-        )
+        data = structures if structures is not None else dataset
+        store, split = _as_store(run_dir, data, train_dataset, test_dataset)
         self._set_precision(config)
-        features = make_features(store, self.descriptor, config, Path(run.storage_path) / "features", scaling)
+        with ray_for(scaling):
+            features = make_features(store, self.descriptor, config, Path(run.storage_path) / "features", scaling)
+            if not continues(run_dir, run.resume, features, self.model, config):
+                self._prepare(run_dir, features, config, split, start, resume_from)
+            train_run(run_dir, scaling, run, show_progress=config.show_progress)
+        self._load(read_model_file(run_dir / "model.pt"))
+        return TrainOut(self.history, config, run_dir)
+
+    def _prepare(
+        self,
+        run_dir: Path,
+        features: FeatureStore,
+        config: TorchTrainingConfig,
+        split: Split | None,
+        start: dict[str, Any] | None,
+        resume_from: str | Path | None,
+    ) -> None:
+        references = None
         if start is not None:
             checkpoint.load_weights(self.model, start, str(resume_from))
+            references = config.atomic_energies or start["atomic_energies"]
+            shutil.copyfile(str(resume_from), run_dir / "resume.pt")
         prepare_run(
             run_dir,
             features,
             self.model,
             config,
             split=split,
-            references=None if start is None or config.atomic_energies else start["atomic_energies"],
+            references=references,
             start_epoch=0 if start is None else start["epoch"] + 1,
         )
-        if resume_from is not None:
-            shutil.copyfile(resume_from, run_dir / "resume.pt")
-        train_run(run_dir, scaling, run, show_progress=config.show_progress)
-        self._load(read_model_file(run_dir / "model.pt"))
-        return TrainOut(self.history, config, run_dir)
 
     def _set_precision(self, config: TorchTrainingConfig) -> None:
         self.model.to(torch_dtype(config.precision, self.descriptor.dtype))
@@ -176,12 +189,18 @@ class TorchANNPotential:
     def from_file(cls, path: str | Path, device: str | None = None) -> TorchANNPotential:
         """Read a potential or a checkpoint.
 
+        Args:
+            device: Where it computes; None: as in the file, or the CPU where that has no such device.
+
         Raises:
             FileNotFoundError, CheckpointError: Missing, damaged, or of another kind.
+            ConfigError: The device asked for is not here.
         """
         payload = read_model_file(path)
-        config = payload["descriptor_config"] | ({"device": device} if device else {})
-        if not torch.cuda.is_available():
+        config = payload["descriptor_config"]
+        if device is not None:
+            config = config | {"device": str(choose_device(device))}
+        elif not torch.cuda.is_available():
             config = config | {"device": "cpu"}
         arch = {s: [(n, a) for n, a in layers] for s, layers in payload["architecture"].items()}
         potential = cls(arch, ChebyshevDescriptor.from_config(config))

@@ -6,12 +6,11 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
-from aenet_ray.errors import ConfigError, TrainingError
+from aenet_ray.errors import ConfigError
 from aenet_ray.experiment import DataConfig, ExperimentConfig, environment, write_json
 from aenet_ray.inference.evaluate import Evaluation, evaluate_store
 from aenet_ray.models.ann import ANNModel
@@ -19,9 +18,9 @@ from aenet_ray.potential import TorchANNPotential, make_features, new_run_dir
 from aenet_ray.structures.build import build_store
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.tables import error_markdown
-from aenet_ray.training.driver import train_run
-from aenet_ray.training.prepare import Split, prepare_run
-from aenet_ray.training.spec import IDS, SPEC, torch_dtype, write_text
+from aenet_ray.training.driver import ray_for, train_run
+from aenet_ray.training.prepare import Split, continues, prepare_run
+from aenet_ray.training.spec import IDS, torch_dtype, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -48,28 +47,22 @@ def run_experiment(config: ExperimentConfig) -> Finished:
         AenetRayError: Input does not fit; before any worker starts.
     """
     check_names(config)
-    if config.scaling is None:
-        return _walk(config)
-    from aenet_ray.training.ray_runtime import ensure_ray
-
-    # One Ray for featurizing and training: it takes seconds to start.
-    with ensure_ray(config.scaling.num_workers * config.scaling.cpus_per_worker):
+    with ray_for(config.scaling):
         return _walk(config)
 
 
 def _walk(config: ExperimentConfig) -> Finished:
-    run_dir = new_run_dir(config.run)
-    resuming = decide_resume(run_dir, config)
-    store, split = structures_of(config.data, run_dir, progress=config.training.show_progress)
+    run_dir, training = new_run_dir(config.run), config.training
+    store, split = structures_of(config.data, run_dir, progress=training.show_progress)
     descriptor = config.descriptor.build()
     folder = Path(config.features) if config.features else Path(config.run.storage_path) / "features"
-    features = make_features(store, descriptor, config.training, folder, config.scaling)
-    if not resuming:
-        model = ANNModel(config.arch(), descriptor, torch_dtype(config.training.precision, descriptor.dtype))
+    features = make_features(store, descriptor, training, folder, config.scaling)
+    model = ANNModel(config.arch(), descriptor, torch_dtype(training.precision, descriptor.dtype))
+    if not continues(run_dir, config.run.resume, features, model, training):
         write_text(run_dir / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
         write_json(run_dir / "environment.json", environment())
-        prepare_run(run_dir, features, model, config.training, split=split)
-    train_run(run_dir, config.scaling, config.run, show_progress=config.training.show_progress)
+        prepare_run(run_dir, features, model, training, split=split)
+    train_run(run_dir, config.scaling, config.run, show_progress=training.show_progress)
     potential = TorchANNPotential.from_file(run_dir / "model.pt")
     evaluations = evaluate_run(config, run_dir, store, potential)
     write_report(run_dir, potential, evaluations)
@@ -89,42 +82,6 @@ def check_names(config: ExperimentConfig) -> None:
     if data.validation and config.training.testpercent and "testpercent" in config.training.model_fields_set:
         raise ConfigError("data.validation and training.testpercent are both set; give one of them.")
     ANNModel(config.arch(), config.descriptor.build())
-
-
-def decide_resume(run_dir: Path, config: ExperimentConfig) -> bool:
-    """Whether the folder holds this run already.
-
-    Raises:
-        TrainingError: It holds a run that may not or cannot be resumed, or none that must.
-    """
-    mode = config.run.resume
-    if not (run_dir / SPEC).exists():
-        if mode == "must":
-            raise TrainingError(f"{run_dir}: nothing to resume (run.resume is 'must').")
-        return False
-    if mode == "never":
-        raise TrainingError(
-            f"{run_dir}: holds a run already. Go on with it by run.resume=auto, or choose another run.name."
-        )
-    before, now = yaml.safe_load((run_dir / "config.yaml").read_text()), config.to_dict()
-    changed = differing(before, json.loads(json.dumps(now)), ("scaling", "run", "features", "export"))
-    if changed:
-        raise TrainingError(f"{run_dir}: began with other settings: {'; '.join(changed)}. Choose another run.name.")
-    return True
-
-
-def differing(before: dict[str, Any], now: dict[str, Any], free: tuple[str, ...], path: str = "") -> list[str]:
-    """``key: old -> new`` of settings that differ, ``free`` ones aside."""
-    found = []
-    for key in sorted(before.keys() | now.keys()):
-        a, b = before.get(key), now.get(key)
-        if key in free and not path:
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differing(a, b, free, f"{path}{key}.")
-        elif a != b:
-            found.append(f"{path}{key}: {a!r} -> {b!r}")
-    return found
 
 
 def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[StructureStore, Split | None]:

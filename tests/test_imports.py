@@ -30,6 +30,7 @@ ROAD = [
     {"calculators"},
     {"experiment"},
     {"workflow"},
+    {"workflow"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROAD) for name in names}

@@ -24,7 +24,8 @@ def run(args: argparse.Namespace) -> int:
     out = potential.predict(args.files, eval_forces=forces, eval_stress=args.stress)
     print("# structure  n_atoms  energy/eV  energy_per_atom/eV")
     for i in range(out.num_structures):
-        print(f"{out.structure_paths[i]}  {out.num_atoms(i)}  {out.total_energy[i]:.8f}  {out.total_energy_per_atom[i]:.8f}")
+        energies = f"{out.total_energy[i]:.8f}  {out.total_energy_per_atom[i]:.8f}"
+        print(f"{out.structure_paths[i]}  {out.num_atoms(i)}  {energies}")
     if args.output:
         import ase.io
 

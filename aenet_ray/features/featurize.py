@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import DescriptorError, StoreError
 from aenet_ray.progress import progress_bar
-from aenet_ray.structures.block import StructureBlock
+from aenet_ray.structures.block import StructureBlock, chunks_by_atoms
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import FloatArray, IntArray
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 SHARD_BYTES = 64 << 20
+# An atom has hundreds of edges of 28 bytes: as many atoms as keep them within a processor's cache.
+EDGE_ATOMS = 1024
 PER_ATOM = ("features", "positions", "species", "forces")
 PER_STRUCTURE = ("n_atoms", "cell", "pbc", "energy", "has_forces", "max_force", "composition", "moments")
 
@@ -65,7 +68,7 @@ def plan_shards(store: StructureStore, n_features: int, dtype: str) -> list[Shar
     total = store.n_atoms * n_features * np.dtype(dtype).itemsize
     count = max(-(-total // SHARD_BYTES), min(8, n // 256), 1)
     cuts = np.linspace(0, n, count + 1).astype(int)
-    return [Shard(i, int(a), int(b)) for i, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))]
+    return [Shard(i, int(a), int(b)) for i, (a, b) in enumerate(pairwise(cuts))]
 
 
 def check_species(store: StructureStore, descriptor: ChebyshevDescriptor) -> None:
@@ -95,10 +98,20 @@ def structure_moments(features: FloatArray, offsets: IntArray) -> FloatArray:
     )
 
 
+def block_features(block: StructureBlock, descriptor: ChebyshevDescriptor, species: IntArray) -> FloatArray:
+    """Features of all atoms, (n_atoms, n_features), with the edges of few atoms in memory at a time."""
+    features = np.empty((block.n_atoms, descriptor.n_features))
+    for part in chunks_by_atoms(np.diff(block.offsets), EDGE_ATOMS):
+        atoms = slice(int(block.offsets[part.start]), int(block.offsets[part.stop]))
+        edges = descriptor.edges(block.take(part.start, part.stop))
+        features[atoms] = descriptor.features(edges, species[atoms])
+    return features
+
+
 def shard_columns(block: StructureBlock, descriptor: ChebyshevDescriptor, dtype: str) -> dict[str, np.ndarray]:
     """All columns of a shard, features included."""
     species = descriptor.species_index(block.numbers)
-    features = descriptor.features(descriptor.edges(block), species)
+    features = block_features(block, descriptor, species)
     n_species = len(descriptor.species)
     counts = np.bincount(block.structure_index * n_species + species, minlength=block.n_structures * n_species)
     magnitude = np.sqrt(np.einsum("ax,ax->a", block.forces, block.forces))

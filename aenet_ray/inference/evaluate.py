@@ -56,7 +56,13 @@ class Evaluation:
 
 
 def evaluate_store(
-    model: ANNModel, store: StructureStore, ids: IntArray | None = None, *, name: str, forces: bool, progress: bool = False
+    model: ANNModel,
+    store: StructureStore,
+    ids: IntArray | None = None,
+    *,
+    name: str,
+    forces: bool,
+    progress: bool = False,
 ) -> Evaluation:
     """Evaluate a potential on structures of a store.
 
@@ -76,7 +82,8 @@ def evaluate_store(
         for block in _blocks(store, wanted):
             result = predict_block(model, block, forces=forces)
             counts = np.diff(block.offsets)
-            references = np.add.reduceat(model.references[model.descriptor.species_index(block.numbers)], block.offsets[:-1])
+            per_atom = model.references[model.descriptor.species_index(block.numbers)]
+            references = np.add.reduceat(per_atom, block.offsets[:-1])
             parts.append((counts, block.energy, result.energy, references, block.forces, result.forces))
             advance(block.n_structures)
     columns = list(zip(*parts, strict=True))

@@ -149,7 +149,8 @@ class SpeciesNetworks(nn.Module):
             for tape, part in zip(tapes, torch.split(d.unsqueeze(1), list(counts)), strict=True):
                 for weight, bias, act, h, z, y in reversed(tape):
                     part = act.pull(part, z, y)
-                    assert weight.grad is not None and bias.grad is not None, "made by FlatParameters"
+                    assert weight.grad is not None, "FlatParameters makes the gradients"
+                    assert bias.grad is not None
                     weight.grad.addmm_(part.t(), h)
                     bias.grad.add_(part.sum(0))
                     if h is not tape[0][3]:

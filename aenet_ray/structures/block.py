@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -151,3 +151,14 @@ def _optional_rows(values: Sequence[Any], shape: tuple[int, ...]) -> FloatArray 
     if all(value is None for value in values):
         return None
     return np.array([np.full(shape, np.nan) if value is None else value for value in values])
+
+
+def chunks_by_atoms(n_atoms: IntArray | NDArray[np.int32], limit: int) -> Iterator[slice]:
+    """Consecutive structures with at most ``limit`` atoms together (at least one structure)."""
+    ends = np.cumsum(n_atoms, dtype=np.int64)
+    start = 0
+    while start < len(ends):
+        before = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, before + limit, side="right")), start + 1)
+        yield slice(start, stop)
+        start = stop

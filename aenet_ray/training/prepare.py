@@ -125,6 +125,37 @@ def initial_weights(model: ANNModel, seed: int | None) -> dict[str, torch.Tensor
     return dict(fresh.state_dict())
 
 
+def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, config: TorchTrainingConfig) -> bool:
+    """Whether the folder holds this run already, so that it goes on instead of beginning.
+
+    Args:
+        mode: ``RunConfig.resume``.
+
+    Raises:
+        TrainingError: It holds a run that may not be resumed, or another one; or none, and one must be there.
+    """
+    if not (run_dir / SPEC).exists():
+        if mode == "must":
+            raise TrainingError(f"{run_dir}: nothing to resume (run.resume is 'must').")
+        return False
+    if mode == "never":
+        raise TrainingError(
+            f"{run_dir}: holds a run already. Go on with it by run.resume=auto, or choose another run.name."
+        )
+    before = RunSpec.load(run_dir)
+    now = _precise(config, model).to_dict() | {"arch": model.net.arch, "data and descriptor": str(store.path)}
+    then = before.config.to_dict() | {"arch": before.arch, "data and descriptor": before.features}
+    changed = [f"{k}: {then[k]} -> {now[k]}" for k in now if then[k] != now[k]]
+    if changed:
+        raise TrainingError(f"{run_dir}: began with other settings ({'; '.join(changed)}). Choose another run.name.")
+    return True
+
+
+def _precise(config: TorchTrainingConfig, model: ANNModel) -> TorchTrainingConfig:
+    """The configuration with the precision it stands for."""
+    return config.model_copy(update={"precision": str(model.dtype).removeprefix("torch.")})
+
+
 def prepare_run(
     run_dir: Path,
     store: FeatureStore,
@@ -143,22 +174,17 @@ def prepare_run(
         start_epoch: Where a resumed run goes on: it ends ``iterations`` epochs later.
 
     Raises:
-        TrainingError: The folder holds a run already, or no data is left.
+        TrainingError: No data is left, or it has no forces to train on.
         ConfigError: Settings do not fit the data.
     """
-    if (run_dir / SPEC).exists():
-        raise TrainingError(
-            f"{run_dir}: holds a run already. Resume it (run.resume: auto), or choose another run.name."
-        )
     seed = secrets.randbits(32) if config.seed is None else config.seed
     energies = dict(references) if references else choose_references(config, store)
     per_atom = cohesive_per_atom(store, reference_array(energies, model.descriptor))
     ids = filtered(store, config, per_atom)
     chosen = choose_split(config, ids, seed, split)
     _check_forces(store, config, chosen)
-    precision = str(model.dtype).removeprefix("torch.")
     spec = RunSpec(
-        config=config.model_copy(update={"precision": precision}),
+        config=_precise(config, model),
         arch=model.net.arch,
         descriptor=model.descriptor.config(),
         features=str(store.path),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aenet_ray.losses import LossScale, loss_scale
 from aenet_ray.models.ann import ANNModel
+from aenet_ray.structures.block import chunks_by_atoms
 from aenet_ray.structures.structure import FloatArray, IntArray
 from aenet_ray.training.batch import Batch, BatchMaker
 from aenet_ray.training.comm import Comm
@@ -120,17 +120,6 @@ class ErrorSums:
     n_force: int
     force_rmse: float
     force_mae: float
-
-
-def chunks_by_atoms(n_atoms: NDArray[np.int32], limit: int) -> Iterator[slice]:
-    """Consecutive structures with at most ``limit`` atoms together (at least one structure)."""
-    ends = np.cumsum(n_atoms, dtype=np.int64)
-    start = 0
-    while start < len(ends):
-        before = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, before + limit, side="right")), start + 1)
-        yield slice(start, stop)
-        start = stop
 
 
 def predict_errors(
