@@ -62,7 +62,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[Any]:
     """One local Ray for the session, four logical CPUs: more than two cores, so that no pool starves another."""
-    from aenet_ray.training.ray_runtime import ensure_ray
+    from aenet_ray.ray_session import ensure_ray
 
     with ensure_ray(num_cpus=4) as session:
         yield session

@@ -16,7 +16,7 @@ PACKAGE = Path(aenet_ray.__file__).parent
 # Modules and packages in the order of the road: each imports only what stands on an earlier line.
 ROAD = [
     {"errors", "units", "progress", "tables"},
-    {"config"},
+    {"config", "ray_session"},
     {"structures"},
     {"descriptors"},
     {"features"},
@@ -30,7 +30,6 @@ ROAD = [
     {"calculators"},
     {"experiment"},
     {"workflow"},
-    {"workflow"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROAD) for name in names}
@@ -39,11 +38,10 @@ RANK = {name: rank for rank, names in enumerate(ROAD) for name in names}
 RAY_FILES = {
     "features/datasource.py",
     "features/pipeline.py",
-    "structures/build.py",
+    "ray_session.py",
     "training/ray_local.py",
     "training/ray_runtime.py",
     "training/launch.py",
-    "training/ray_worker.py",
 }
 PHYSICS = {
     "numba",

@@ -51,13 +51,15 @@ class LocalTorchTrainer(TorchTrainer):
     """TorchTrainer for a fixed number of workers and no datasets."""
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
-        return [c for c in super()._create_default_callbacks() if type(c).__name__ not in NOT_NEEDED]
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        return [c for c in callbacks if type(c).__name__ not in NOT_NEEDED]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Result:
         if type(settings["scaling_policy"]) is FixedScalingPolicy:
-            settings["scaling_policy"] = LocalScaling(self.scaling_config)
-        controller = ray.remote(num_cpus=0)(LocalController).remote(**settings)
+            settings["scaling_policy"] = LocalScaling(settings["scaling_policy"].scaling_config)
+        controller: Any = ray.remote(num_cpus=0)(LocalController).remote(**settings)
         if threading.current_thread() is threading.main_thread():
-            self._register_sigint_handler(controller)
+            self._register_sigint_handler(controller)  # type: ignore[attr-defined]
         ray.get(controller.run.remote())
-        return ray.get(controller.get_result.remote())
+        result: Any = ray.get(controller.get_result.remote())
+        return result

@@ -1,213 +1,19 @@
-"""Ray as training and featurization need it: there within seconds, quiet, and gone afterwards.
+"""Ray as training needs it: the session, and the trainer with no more helpers than its cluster calls for.
 
-Starting Ray and two workers is a matter of processor time: a dozen Python processes import ray, pyarrow, pandas
-and torch. On a private cluster of one machine most of them serve nothing, so they are left out (``torch_trainer``),
-and what must be imported is imported while Ray's own processes come up. Measured on two cores, from the start of
-Python to the first line of the train function with two workers: 15.6 s as Ray comes, 7 s like this.
+Measured on two cores, from the start of Python to the first line of the train function on two workers, nothing else
+running: 15.6 s with ``ray.init`` and ``TorchTrainer`` as they come, 7 s with these.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import logging
-import os
-import secrets
-import sys
-import threading
-import time
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aenet_ray.errors import TrainingError
+from aenet_ray.ray_session import ensure_ray, owns_cluster, process_age, quiet_ray_logs
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
-logger = logging.getLogger(__name__)
-
-# Settings that Ray reads from the environment; what the user has set stays. Train hands its own on to all workers.
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # A report returns when the controller looks next: 2 s by default. Five looks a second cost it 1 % of a core.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # Workers stay in the driver's directory, so that relative paths in a run file mean what they say.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Otherwise every line that a worker prints is shown twice.
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    # Prometheus gauges nobody scrapes, set at every report.
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    # Our own bars count structures and epochs.
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-}
-
-# Only for a cluster of our own, which holds this one run and ends with it.
-LOCAL_ENVIRONMENT = {
-    # An actor that watches for machines being taken away.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_enable_metrics_collection": "0",
-    # Ray starts a worker for each processor at once; they import this while the driver still does the same.
-    "RAY_preload_python_modules": "torch,ray.train.torch",
-}
-
-# Imported by the driver in a thread, while Ray's own processes start.
-WARM_IMPORTS = ("torch", "ray.train.torch")
-
-# Blocks on their way to the featurizers are small, and features live in files: no need for a third of the memory.
-OBJECT_STORE_BYTES = 1 << 30
-
-_own_cluster = False
-
-
-@dataclass(frozen=True, slots=True)
-class RaySession:
-    """What ``ensure_ray`` found or started.
-
-    Args:
-        local: Started by us, on this machine, and stopped at the end.
-        cpus: Logical processors of the cluster.
-        gpus: GPUs of the cluster.
-        seconds: Time to connect or start.
-        directory: Where this session's logs are.
-    """
-
-    local: bool
-    cpus: float
-    gpus: float
-    seconds: float
-    directory: str
-
-
-@contextlib.contextmanager
-def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True) -> Iterator[RaySession]:
-    """A running Ray: the one connected already, the cluster that RAY_ADDRESS or a job names, else one of our own.
-
-    Only one of our own is stopped at the end, and then nothing of it is left running. It never joins a cluster that
-    merely happens to run on this machine. Nested calls share the outermost one, so wrap featurization and training
-    together. Start it in the main thread: the processes of a local Ray end with the thread that started them.
-
-    Args:
-        num_cpus: Logical processors of a cluster of our own, at least; None: those of the machine.
-        quiet: Ray's own lines stay in its log files, and so does what workers print.
-
-    Raises:
-        TrainingError: The cluster that RAY_ADDRESS names cannot be reached, or a local one does not start.
-    """
-    started = time.monotonic()
-    local = not os.environ.get("RAY_ADDRESS")
-    for name, value in (ENVIRONMENT | (LOCAL_ENVIRONMENT if local else {})).items():
-        os.environ.setdefault(name, value)
-    import ray
-
-    if ray.is_initialized():
-        yield _session(_own_cluster, started)
-        return
-    if quiet:
-        quiet_ray_logs()
-    with _token_of_our_own() if local else contextlib.nullcontext():
-        _connect(local, num_cpus, quiet)
-        try:
-            session = _session(local, started)
-            logger.info(
-                "%s Ray: %g CPUs, %g GPUs, ready in %.1f s",
-                "local" if local else "connected to",
-                session.cpus,
-                session.gpus,
-                session.seconds,
-            )
-            yield session
-        finally:
-            _disconnect()
-
-
-def _connect(local: bool, num_cpus: int | None, quiet: bool) -> None:
-    global _own_cluster
-    import ray
-
-    level: dict[str, Any] = {"log_to_driver": not quiet} | ({"logging_level": logging.ERROR} if quiet else {})
-    warm = threading.Thread(target=_import_all, args=(WARM_IMPORTS,), daemon=True)
-    warm.start()
-    try:
-        if not local:
-            ray.init(**level)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=max(num_cpus or 1, os.cpu_count() or 1),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **level,
-            )
-    except Exception as error:
-        where = f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}" if not local else "a local Ray"
-        raise TrainingError(
-            f"{where}: cannot be {'started' if local else 'reached'}: {error} "
-            + ("" if local else "Start the cluster, or unset RAY_ADDRESS to use this machine alone.")
-        ) from error
-    finally:
-        warm.join()
-    _own_cluster = local
-
-
-def _disconnect() -> None:
-    global _own_cluster
-    import ray
-
-    processes = _processes_of(_directory()) if _own_cluster else []
-    ray.shutdown()
-    _own_cluster = False
-    _wait_until_gone(processes)
-
-
-def _session(local: bool, started: float) -> RaySession:
-    import ray
-
-    total = ray.cluster_resources()
-    return RaySession(local, total.get("CPU", 0), total.get("GPU", 0), time.monotonic() - started, _directory())
-
-
-def _directory() -> str:
-    from ray._private.worker import _global_node
-
-    return _global_node.get_session_dir_path() if _global_node is not None else ""
-
-
-@contextlib.contextmanager
-def _token_of_our_own() -> Iterator[None]:
-    """A secret for this cluster alone, handed on in the environment.
-
-    Ray would write one for the account into the home directory, and ``ray start`` would ask for it from then on.
-    """
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
-    if any(os.environ.get(name) for name in (*names, "RAY_AUTH_TOKEN_PATH")):
-        yield
-        return
-    os.environ.update(zip(names, ("token", secrets.token_hex(32)), strict=True))
-    _reread_ray_settings()
-    try:
-        yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
-        _reread_ray_settings()
-
-
-def _reread_ray_settings() -> None:
-    """Ray keeps mode and token from its first import on; other clusters this process joins have others."""
-    with contextlib.suppress(Exception):
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _import_all(names: tuple[str, ...]) -> None:
-    for name in names:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+__all__ = ["ensure_ray", "process_age", "quiet_ray_logs", "torch_trainer"]
 
 
 def torch_trainer(*args: Any, **kwargs: Any) -> TorchTrainer:
@@ -218,64 +24,8 @@ def torch_trainer(*args: Any, **kwargs: Any) -> TorchTrainer:
     import ray
     from ray.train.torch import TorchTrainer
 
-    if _own_cluster and ray.__version__.startswith("2.60.") and not kwargs.get("datasets"):
+    if owns_cluster() and ray.__version__.startswith("2.60.") and not kwargs.get("datasets"):
         from aenet_ray.training.ray_local import LocalTorchTrainer
 
         return LocalTorchTrainer(*args, **kwargs)
     return TorchTrainer(*args, **kwargs)
-
-
-def quiet_ray_logs() -> None:
-    """Silence Ray's own lines in this process, driver or worker; warnings and errors still show."""
-    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"ray\.")
-    # The line "Reporting training result …" of every report comes from a logger named after its file.
-    context: Any = sys.modules.get("ray.train.v2._internal.execution.context")
-    if context is not None:
-        logging.getLogger(context.__file__).setLevel(logging.WARNING)
-
-
-def process_age() -> float:
-    """Seconds since this process was started, imports included; nan where the system does not tell."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-        return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return float("nan")
-
-
-def _processes_of(directory: str) -> list[int]:
-    """The processes of a Ray that we started: our children that name its session, and all their descendants."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, IndexError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-    session = os.path.basename(directory).encode()
-    found = []
-    for pid, parent in parents.items():
-        with contextlib.suppress(OSError):
-            if parent == os.getpid() and session in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    for pid in found:  # grows while we walk it
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
-
-
-def _wait_until_gone(processes: list[int], seconds: float = 3.0) -> None:
-    """Wait for a stopped cluster's processes, and end by id those that stay: its agents can take half a minute."""
-    deadline = time.monotonic() + seconds
-    while processes := [p for p in processes if _is_alive(p)]:
-        if time.monotonic() > deadline:
-            for pid in processes:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, 9)
-            return
-        time.sleep(0.02)
-
-
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
