@@ -32,9 +32,10 @@ def write_model_file(path: str | Path, payload: dict[str, Any]) -> Path:
     try:
         torch.save(head | payload, temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # torch raises the latter where the folder is missing
         raise CheckpointError(f"{path}: cannot be written: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
