@@ -27,7 +27,7 @@ from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
-from aenet_ray.training.driver import ray_for, train_run
+from aenet_ray.training.driver import choose_device, ray_for, train_run
 from aenet_ray.training.prepare import Split, continues, prepare_run
 from aenet_ray.training.spec import torch_dtype
 
