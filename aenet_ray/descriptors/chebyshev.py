@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aenet_ray.descriptors import cluster_search, kernels, operators
 from aenet_ray.descriptors.coefficients import angular_tables, powers_to_features, typespin
-from aenet_ray.descriptors.neighbors import Edges, find_neighbors
+from aenet_ray.descriptors.neighbors import Edges, find_neighbors, read_only
 from aenet_ray.descriptors.torch_backend import BasisSettings
 from aenet_ray.errors import DescriptorError
 from aenet_ray.structures.structure import FloatArray, IntArray
@@ -193,7 +193,7 @@ class ChebyshevDescriptor:
         g = _checked_rows("g", g, (edges.n_atoms, self.n_features))
         if self.backend == "torch":
             return operators.torch_vjp(self, edges, species_index, g, structure_offsets)
-        offsets, n = _structures(structure_offsets)
+        offsets, n = _structures(structure_offsets, edges.n_atoms)
         grad, virial = np.zeros((edges.n_atoms, 3)), np.zeros((n, 3, 3))
         kernel: Any = kernels.vjp_kernel
         kernel(*self._kernel_input(edges, species_index), g, offsets, n > 0, grad, virial)
@@ -222,8 +222,8 @@ class ChebyshevDescriptor:
         v = _checked_rows("v", v, (edges.n_atoms, 3))
         if self.backend == "torch":
             return operators.torch_jvp(self, edges, species_index, v, strain, structure_offsets)
-        offsets, n = _structures(structure_offsets if strain is not None else None)
-        tensor = np.zeros((n, 3, 3)) if strain is None else _checked_rows("strain", strain, (n, 3, 3))
+        offsets, n = _structures(structure_offsets if strain is not None else None, edges.n_atoms)
+        tensor = _checked_rows("strain", np.zeros((n, 3, 3)) if strain is None else strain, (n, 3, 3))
         out = np.empty((edges.n_atoms, self.n_features))
         kernel: Any = kernels.jvp_kernel
         kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
@@ -233,8 +233,12 @@ class ChebyshevDescriptor:
         weight = self.typespin[np.asarray(species_index)]
         if len(weight) != edges.n_atoms:
             raise DescriptorError(f"{len(weight)} species indices for {edges.n_atoms} atoms, expected one each.")
+        if not edges.ptr[-1] == len(edges.neighbor) == len(edges.vectors):
+            sizes = f"{len(edges.neighbor)} neighbours and {len(edges.vectors)} vectors"
+            raise DescriptorError(f"Edges have {sizes}, expected {edges.ptr[-1]} of both, as their ptr says.")
         settings = (self.rad_cutoff, self.rad_order, self.ang_cutoff, self.ang_order, *self._tables)
-        return (edges.ptr, edges.neighbor, edges.vectors, weight, self.multi, *settings)
+        flat = read_only(edges.ptr, np.int64), read_only(edges.neighbor, np.int32), read_only(edges.vectors, np.float64)
+        return (*flat, read_only(weight, np.float64), self.multi, *settings)
 
     @cached_property
     def _tables(self) -> tuple[FloatArray, FloatArray]:
@@ -242,7 +246,7 @@ class ChebyshevDescriptor:
         tables = angular_tables(self.ang_order)
         expand = np.zeros((len(tables.beta), (self.ang_order + 8) // 8 * 8))
         expand[:, : self.ang_order + 1] = powers_to_features(self.ang_order).T
-        return tables.beta, expand
+        return read_only(tables.beta, np.float64), read_only(expand, np.float64)
 
     @cached_property
     def settings(self) -> BasisSettings:
@@ -354,9 +358,12 @@ class ChebyshevDescriptor:
         keep = [(d > self.min_cutoff) & (d <= self.max_cutoff) for d in distances]
         counts = np.array([k.sum() for k in keep], dtype=np.int64)
         neighbor = [np.asarray(j, dtype=np.int32)[k] for j, k in zip(indices, keep, strict=True)]
+        flat = np.concatenate([*neighbor, np.empty(0, np.int32)])
+        if flat.size and not (flat.min() >= 0 and flat.max() < n_atoms):
+            raise DescriptorError(f"Neighbour indices from {flat.min()} to {flat.max()} for {n_atoms} atoms.")
         return Edges(
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            np.concatenate([*neighbor, np.empty(0, np.int32)]),
+            flat,
             np.concatenate([*(r[k] for r, k in zip(rows, keep, strict=True)), np.empty((0, 3))]),
         )
 
@@ -372,11 +379,14 @@ def _as_tensor(values: ArrayLike | Tensor) -> Tensor:
     return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values, dtype=np.float64))
 
 
-def _structures(offsets: IntArray | None) -> tuple[IntArray, int]:
+def _structures(offsets: IntArray | None, n_atoms: int) -> tuple[IntArray, int]:
+    """Offsets for the kernels, and the number of structures: none where there are no offsets."""
     if offsets is None:
-        return np.zeros(1, dtype=np.int64), 0
-    offsets = np.ascontiguousarray(offsets, dtype=np.int64)
-    return offsets, len(offsets) - 1
+        return read_only([0], np.int64), 0
+    array = read_only(offsets, np.int64)
+    if array.ndim != 1 or len(array) == 0 or array[0] != 0 or array[-1] != n_atoms or (np.diff(array) < 0).any():
+        raise DescriptorError(f"structure_offsets are {offsets}, expected a rising list from 0 to {n_atoms}.")
+    return array, len(array) - 1
 
 
 def _checked_species(species: Sequence[str]) -> list[str]:
@@ -412,7 +422,7 @@ def _checked_device(device: str | torch.device) -> torch.device:
 
 
 def _checked_rows(name: str, values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    array = np.ascontiguousarray(values, dtype=np.float64)
+    array = read_only(values, np.float64)
     if array.shape != shape:
         raise DescriptorError(f"{name} has shape {array.shape}, expected {shape}.")
     return array

@@ -15,7 +15,7 @@ from numba import njit
 
 from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.coefficients import COS_PI, SIN_PI
-from aenet_ray.descriptors.simd import load, splat, store
+from aenet_ray.descriptors.simd import at, load, splat, store
 
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 # Columns of the scratch array: all neighbours, those inside the angular cutoff, edge gradients or tangents
@@ -188,8 +188,8 @@ def moment_sums(count, ra, na, multi, beta, s, cap, buffer):
             if multi:
                 add_to(buffer, 2 * rows + k, qa * va + qb * vb)
             if k < na:
-                qa, pa = za * qa - beta[k + 1] * pa, qa
-                qb, pb = zb * qb - beta[k + 1] * pb, qb
+                qa, pa = za * qa - at(beta, k + 1) * pa, qa
+                qb, pb = zb * qb - at(beta, k + 1) * pb, qb
         sa, sb = splat(0.0), splat(0.0)
         k = na + 1
         for m in range(1, na + 1):
@@ -206,8 +206,8 @@ def moment_sums(count, ra, na, multi, beta, s, cap, buffer):
                     add_to(buffer, 3 * rows + k, qa * ta + qb * tb)
                 k += 1
                 if k < rows:
-                    qa, pa = za * qa - beta[k] * pa, qa
-                    qb, pb = zb * qb - beta[k] * pb, qb
+                    qa, pa = za * qa - at(beta, k) * pa, qa
+                    qb, pb = zb * qb - at(beta, k) * pb, qb
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -260,13 +260,16 @@ def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta,
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def radial_coefficients(g, i, first, nr, rr, coefficients, row):
-    """sum_n g_n T_n and (2 / R) times its derivative as sums over Chebyshev polynomials of the second kind."""
+def radial_coefficients(g, i, first, nr, rr, coefficients, column):
+    """sum_n g_n T_n and (2 / R) times its derivative as sums over Chebyshev polynomials of the second kind.
+
+    Into two of the four columns of ``coefficients``.
+    """
     for k in range(nr + 1):
         above = g[i, first + k + 2] if k + 2 <= nr else 0.0
-        coefficients[row + k] = (g[i, first + k] if k == 0 else 0.5 * g[i, first + k]) - 0.5 * above
+        coefficients[4 * k + column] = (g[i, first + k] if k == 0 else 0.5 * g[i, first + k]) - 0.5 * above
         slope = (k + 1) * g[i, first + k + 1] if k < nr else 0.0
-        coefficients[row + nr + 1 + k] = 2.0 / rr * slope
+        coefficients[4 * k + column + 1] = 2.0 / rr * slope
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -303,9 +306,9 @@ def angular_gradient(count, ra, na, multi, beta, h, slope, own, weighted_own, s,
         value = -1.0 * f * (own + w * w * weighted_own)
         q, p = splat(1.0), splat(0.0)
         for k in range(na + 1):
-            value += (h[k] + w * h[2 * rows + k]) * q
+            value += (at(h, k) + w * at(h, 2 * rows + k)) * q
             if k < na:
-                q, p = z * q - beta[k + 1] * p, q
+                q, p = z * q - at(beta, k + 1) * p, q
         gx, gy, gz = splat(0.0), splat(0.0), splat(0.0)
         c, t = splat(1.0), splat(0.0)
         k = na + 1
@@ -314,18 +317,18 @@ def angular_gradient(count, ra, na, multi, beta, h, slope, own, weighted_own, s,
             q, p = splat(1.0), splat(0.0)
             for _ in range(m, na + 1):
                 if multi:
-                    hc += (h[k] + w * h[2 * rows + k]) * q
-                    hs += (h[rows + k] + w * h[3 * rows + k]) * q
-                    dc += (slope[k] + w * slope[2 * rows + k]) * q
-                    ds += (slope[rows + k] + w * slope[3 * rows + k]) * q
+                    hc += (at(h, k) + w * at(h, 2 * rows + k)) * q
+                    hs += (at(h, rows + k) + w * at(h, 3 * rows + k)) * q
+                    dc += (at(slope, k) + w * at(slope, 2 * rows + k)) * q
+                    ds += (at(slope, rows + k) + w * at(slope, 3 * rows + k)) * q
                 else:
-                    hc += h[k] * q
-                    hs += h[rows + k] * q
-                    dc += slope[k] * q
-                    ds += slope[rows + k] * q
+                    hc += at(h, k) * q
+                    hs += at(h, rows + k) * q
+                    dc += at(slope, k) * q
+                    ds += at(slope, rows + k) * q
                 k += 1
                 if k < rows:
-                    q, p = z * q - beta[k] * p, q
+                    q, p = z * q - at(beta, k) * p, q
             gx += float(m) * (c * hc + t * hs)
             gy += float(m) * (c * hs - t * hc)
             gz += c * dc + t * ds
@@ -339,30 +342,38 @@ def angular_gradient(count, ra, na, multi, beta, h, slope, own, weighted_own, s,
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def edge_gradient(n, count, rr, nr, ra, coefficients, s, cap):
+def edge_gradient(n, count, rr, nr, ra, c, s, cap):
     """Radial part plus the packed angular part into columns HX, HY, HZ."""
-    o = nr + 1
     packed = 0
-    for e in range(0, n, 8):
-        d, w = load(s, D * cap + e), load(s, W * cap + e)
-        f, df = cutoff_value(d, rr), cutoff_slope(d, rr)
-        u = simd.keep(simd.below(d, rr), d * (4.0 / rr) - 2.0)
-        p, pw, r, rw = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-        a, b = splat(1.0), splat(0.0)
-        for k in range(nr + 1):
-            p += coefficients[k] * a
-            r += coefficients[o + k] * a
-            pw += coefficients[2 * o + k] * a
-            rw += coefficients[3 * o + k] * a
-            a, b = u * a - b, a
-        factor = (df * (p + w * pw) + f * (r + w * rw)) / d
-        inside = simd.below(d, ra)
-        for column in range(3):
-            value = factor * load(s, (X + column) * cap + e)
-            if count > 1:
-                value += simd.load_unpacked(s, (GX + column) * cap + packed, inside)
-            store(s, (HX + column) * cap + e, value)
-        packed += simd.count_true(inside)
+    for e in range(0, n, 16):
+        da, db = load(s, D * cap + e), load(s, D * cap + e + 8)
+        wa, wb = load(s, W * cap + e), load(s, W * cap + e + 8)
+        ua = simd.keep(simd.below(da, rr), da * (4.0 / rr) - 2.0)
+        ub = simd.keep(simd.below(db, rr), db * (4.0 / rr) - 2.0)
+        zero = splat(0.0)
+        pa, qa, va, xa, a, a1 = zero, zero, zero, zero, splat(1.0), zero
+        pb, qb, vb, xb, b, b1 = zero, zero, zero, zero, splat(1.0), zero
+        for k in range(0, 4 * (nr + 1), 4):
+            p, r, v, x = at(c, k), at(c, k + 1), at(c, k + 2), at(c, k + 3)
+            pa, qa, va, xa = pa + p * a, qa + r * a, va + v * a, xa + x * a
+            pb, qb, vb, xb = pb + p * b, qb + r * b, vb + v * b, xb + x * b
+            a, a1 = ua * a - a1, a
+            b, b1 = ub * b - b1, b
+        factor = (cutoff_slope(da, rr) * (pa + wa * va) + cutoff_value(da, rr) * (qa + wa * xa)) / da
+        packed = total_gradient(s, cap, e, packed, count, factor, simd.below(da, ra))
+        factor = (cutoff_slope(db, rr) * (pb + wb * vb) + cutoff_value(db, rr) * (qb + wb * xb)) / db
+        packed = total_gradient(s, cap, e + 8, packed, count, factor, simd.below(db, ra))
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def total_gradient(s, cap, e, packed, count, factor, inside):
+    """Radial part, a factor times the vector, plus the next of the packed angular part. How many are used up."""
+    for column in range(3):
+        value = factor * load(s, (X + column) * cap + e)
+        if count > 1:
+            value += simd.load_unpacked(s, (GX + column) * cap + packed, inside)
+        store(s, (HX + column) * cap + e, value)
+    return packed + simd.count_true(inside)
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -424,7 +435,7 @@ def vjp_kernel(
             angular_gradient(count, ra, na, multi, beta, sums, slopes, own, weighted_own, s, cap)
         radial_coefficients(g, i, 0, nr, rr, coefficients, 0)
         if multi:
-            radial_coefficients(g, i, half, nr, rr, coefficients, 2 * (nr + 1))
+            radial_coefficients(g, i, half, nr, rr, coefficients, 2)
         edge_gradient(n, count, rr, nr, ra, coefficients, s, cap)
         scatter(i, ptr[i], ptr[i + 1], neighbor, s, cap, grad)
         if want_virial:
@@ -520,8 +531,8 @@ def moment_tangents(count, ra, na, multi, beta, s, cap, buffer):
                         add_to(buffer, 7 * rows + k, w * da)
                 k += 1
                 if k < rows:
-                    dq, dp = z * dq + (dz * q - beta[k] * dp), dq
-                    q, p = z * q - beta[k] * p, q
+                    dq, dp = z * dq + (dz * q - at(beta, k) * dp), dq
+                    q, p = z * q - at(beta, k) * p, q
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)

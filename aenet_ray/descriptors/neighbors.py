@@ -72,23 +72,41 @@ def find_neighbors(
         DescriptorError: The periodic lattice vectors of a structure are linearly dependent, or a position is
             not finite.
     """
-    positions = np.ascontiguousarray(positions, dtype=np.float64)
-    offsets = np.ascontiguousarray(offsets, dtype=np.int64)
-    cell = np.ascontiguousarray(cell, dtype=np.float64).reshape(-1, 3, 3)
-    pbc = np.ascontiguousarray(pbc, dtype=np.bool_).reshape(-1, 3)
+    points, starts = read_only(positions, np.float64), read_only(offsets, np.int64)
+    lattices = read_only(np.reshape(cell, (-1, 3, 3)), np.float64)
+    periodic = read_only(np.reshape(pbc, (-1, 3)), np.bool_)
+    _check_shapes(points, starts, lattices, periodic)
     search: Any = search_blocks
     squares = largest_square(cutoff), largest_square(min_cutoff)
-    status, ptr, neighbor, vectors = search(positions, offsets, cell, pbc, *squares, sort_from)
+    status, ptr, neighbor, vectors = search(points, starts, lattices, periodic, *squares, sort_from)
     if status >= 0:
         structure, problem = divmod(status, 2)
         if problem:
             raise DescriptorError(f"Structure {structure}: a position is not finite; expected numbers in Å.")
-        periodic = cell[structure][pbc[structure]].tolist()
+        flat = lattices[structure][periodic[structure]].tolist()
         raise DescriptorError(
-            f"Structure {structure}: its periodic lattice vectors {periodic} are linearly dependent or not "
+            f"Structure {structure}: its periodic lattice vectors {flat} are linearly dependent or not "
             "finite; expected vectors that span a volume."
         )
     return Edges(ptr, neighbor, vectors)
+
+
+def read_only(values: ArrayLike, dtype: Any) -> Any:
+    """A contiguous read-only view: memory-mapped and fresh arrays then share one compiled function."""
+    view = np.ascontiguousarray(values, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_shapes(positions: FloatArray, offsets: IntArray, cell: FloatArray, pbc: NDArray[np.bool_]) -> None:
+    """The compiled search checks no bounds."""
+    if positions.ndim != 2 or positions.shape[1] != 3:
+        raise DescriptorError(f"positions have shape {positions.shape}, expected (n_atoms, 3).")
+    rising = offsets.ndim == 1 and len(offsets) > 0 and offsets[0] == 0 and not (np.diff(offsets) < 0).any()
+    if not rising or offsets[-1] != len(positions):
+        raise DescriptorError(f"offsets are {offsets}, expected a rising list from 0 to {len(positions)}.")
+    if not len(cell) == len(pbc) == len(offsets) - 1:
+        raise DescriptorError(f"{len(cell)} cells and {len(pbc)} pbc for {len(offsets) - 1} structures.")
 
 
 def largest_square(distance: float) -> float:

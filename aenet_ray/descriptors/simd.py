@@ -119,6 +119,16 @@ def splat(typingctx, x):
 
 
 @intrinsic
+def at(typingctx, array, index):
+    """One value of a contiguous float64 array; no check for negative indices, which would slow tight loops."""
+
+    def codegen(context, builder, sig, args):
+        return builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], _DOUBLE))
+
+    return types.float64(array, types.intp), codegen
+
+
+@intrinsic
 def load(typingctx, array, index):
     """Eight consecutive values of a contiguous float64 array, from a flat index on."""
 

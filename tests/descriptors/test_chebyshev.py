@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from direct_descriptor import direct_features, direct_neighbors
 
+from aenet_ray.descriptors import kernels
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.coefficients import chebyshev_to_legendre, typespin
 from aenet_ray.errors import DescriptorError
@@ -125,6 +127,29 @@ def test_given_neighbor_lists(backend: str) -> None:
     torch.testing.assert_close(descriptor.forward(positions, species, cell=SKEWED), features, rtol=0, atol=1e-11)
     with pytest.raises(DescriptorError, match="1 index and 1 vector lists for 3 atoms"):
         descriptor.forward(positions, species, [[0]], [[[1.0, 0.0, 0.0]]])
+    with pytest.raises(DescriptorError, match="Neighbour indices from 3 to 3 for 3 atoms"):
+        descriptor.forward(positions, species, [[3], [], []], [[[1.0, 0.0, 0.0]], [], []])
+
+
+def test_no_atoms(backend: str) -> None:
+    descriptor = make(backend=backend)
+    edges = descriptor.edges(StructureBlock.from_structures([]))
+    index = np.zeros(0, np.int64)
+    assert descriptor.features(edges, index).shape == (0, 22)
+    assert descriptor.vjp(edges, index, np.zeros((0, 22)))[0].shape == (0, 3)
+    assert descriptor.jvp(edges, index, np.zeros((0, 3))).shape == (0, 22)
+
+
+def test_read_only_edges_are_taken() -> None:
+    """Memory-mapped shards are read-only, and need no second compiled version."""
+    descriptor = make()
+    block = StructureBlock.from_structures([Structure(*random_atoms(["Ti", "O"], 4), cell=SKEWED)])
+    edges, index = descriptor.edges(block), descriptor.species_index(block.numbers)
+    expected = descriptor.features(edges, index)
+    for array in (edges.ptr, edges.neighbor, edges.vectors, index):
+        array.flags.writeable = False
+    np.testing.assert_array_equal(descriptor.features(edges, index), expected)
+    assert len(kernels.features_kernel.signatures) == 1
 
 
 def test_names_and_sizes() -> None:
@@ -194,6 +219,10 @@ def test_shapes_are_checked() -> None:
         make().vjp(edges, np.zeros(3, np.int64), np.zeros((3, 5)))
     with pytest.raises(DescriptorError, match=r"v has shape \(2, 3\), expected \(3, 3\)"):
         make().jvp(edges, np.zeros(3, np.int64), np.zeros((2, 3)))
+    with pytest.raises(DescriptorError, match=r"structure_offsets are \[0, 2\], expected a rising list from 0 to 3"):
+        make().vjp(edges, np.zeros(3, np.int64), np.zeros((3, 22)), structure_offsets=[0, 2])
+    with pytest.raises(DescriptorError, match="Edges have 5 neighbours and 6 vectors, expected 6 of both"):
+        make().features(replace(edges, neighbor=edges.neighbor[1:]), np.zeros(3, np.int64))
     with pytest.raises(DescriptorError, match="strain but no structure_offsets"):
         make().jvp(edges, np.zeros(3, np.int64), np.zeros((3, 3)), strain=np.zeros((1, 3, 3)))
 

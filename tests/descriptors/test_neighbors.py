@@ -132,3 +132,32 @@ def test_flat_lattice_is_refused() -> None:
 def test_positions_must_be_finite() -> None:
     with pytest.raises(DescriptorError, match="Structure 0: a position is not finite"):
         find_neighbors([[0.0, np.nan, 0.0]], [0, 1], np.eye(3), np.ones(3), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"positions": np.zeros((2, 2))}, r"positions have shape \(2, 2\), expected \(n_atoms, 3\)"),
+        ({"offsets": [0, 3]}, r"offsets are \[0 3\], expected a rising list from 0 to 2"),
+        ({"offsets": [0, 2, 1, 2]}, "expected a rising list"),
+        ({"cell": np.zeros((2, 3, 3))}, "2 cells and 1 pbc for 1 structures"),
+    ],
+)
+def test_shapes_are_checked(changes: dict[str, object], message: str) -> None:
+    valid = {"positions": np.zeros((2, 3)), "offsets": [0, 2], "cell": np.zeros((3, 3)), "pbc": [False] * 3}
+    with pytest.raises(DescriptorError, match=message):
+        find_neighbors(**{**valid, **changes}, cutoff=3.0)  # type: ignore[arg-type]
+
+
+def test_read_only_input_is_taken() -> None:
+    """Memory-mapped shards are read-only, and need no second compiled version."""
+    from aenet_ray.descriptors.neighbor_kernels import search_blocks
+
+    positions, cell, pbc = random_structure(3)
+    frozen = positions.copy()
+    frozen.flags.writeable = False
+    arguments = ([0, len(positions)], cell, pbc, 4.0)
+    np.testing.assert_array_equal(
+        find_neighbors(frozen, *arguments).vectors, find_neighbors(positions, *arguments).vectors
+    )
+    assert len(search_blocks.signatures) == 1
