@@ -68,7 +68,7 @@ def prepare(n: int, folder: Path) -> None:
             iterations=1, method=Adam(batchsize=64), seed=0, testpercent=1, force_weight=alpha, precision="float32",
             atomic_energies={"Ti": 0.0, "O": 0.0},
         )  # fmt: skip
-        model = ANNModel(dict.fromkeys(("Ti", "O"), [(15, "tanh"), (15, "tanh")]), descriptor, torch.float32)
+        model = ANNModel({s: [(15, "tanh"), (15, "tanh")] for s in ("Ti", "O")}, descriptor, torch.float32)
         prepare_run(folder / name, features, model, config)
 
 

@@ -67,7 +67,7 @@ def make_state(store: StructureStore, folder: Path, batch: int, force_weight: fl
         atomic_energies=ATOMIC_ENERGIES,
         checkpoint_dir=None,
     )
-    model = ANNModel(dict.fromkeys(("Ti", "O"), [(15, "tanh"), (15, "tanh")]), descriptor)
+    model = ANNModel({s: [(15, "tanh"), (15, "tanh")] for s in ("Ti", "O")}, descriptor)
     spec = prepare_run(folder / f"run_{batch}_{force_weight}", features, model, config)
     return TrainState.create(spec, torch.device("cpu"))
 

@@ -1,0 +1,199 @@
+"""Accuracy on published data: train, choose by validation, evaluate the test set once.
+
+    python benchmarks/accuracy.py tio2-energy|tio2-forces|si|mo [--data ../shared/data] [--output runs/accuracy]
+
+Prints a Markdown table beside published values and writes learning-curve and parity plots into the run's folder.
+The data are not in the repository; see benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.inference.evaluate import Evaluation, evaluate_store
+from aenet_ray.potential import TorchANNPotential
+from aenet_ray.structures.build import build_store
+from aenet_ray.structures.readers import read_structures
+from aenet_ray.structures.split import split_indices
+from aenet_ray.structures.store import StructureStore
+from aenet_ray.structures.structure import Structure
+from aenet_ray.tables import error_markdown
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+from aenet_ray.workflow import write_errors
+
+Parts = dict[str, list[Structure]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One benchmark: data, settings, and what others reached.
+
+    Args:
+        descriptor: Of ``ChebyshevDescriptor``; lengths in Å.
+        hidden: Nodes of the hidden layers, tanh, for every species.
+        training: Of ``TorchTrainingConfig``.
+        published: Rows of the table: name to (E MAE, E RMSE) in meV/atom and (F MAE, F RMSE) in eV/Å; None: not given.
+    """
+
+    descriptor: dict[str, Any]
+    hidden: tuple[int, ...]
+    training: dict[str, Any]
+    published: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+
+TIO2_REFERENCES = {"Ti": -1604.604515075, "O": -432.503149303}  # of the published fits, eV
+AENET = {"ænet, energies only, its own blind set of 770": (2.20, 4.98, None, None)}
+COSINE = {"use_scheduler": True, "scheduler": "cosine", "seed": 1, "max_checkpoints": 1}
+
+CASES = {
+    "tio2-energy": Case(
+        descriptor={"species": ["Ti", "O"], "rad_order": 16, "rad_cutoff": 8.0, "ang_order": 4, "ang_cutoff": 6.5},
+        hidden=(40, 40),
+        training=COSINE
+        | {
+            "iterations": 500,
+            "method": {"name": "adam", "mu": 0.003, "batchsize": 32},
+            "precision": "float32",
+            "atomic_energies": TIO2_REFERENCES,
+        },
+        published=AENET,
+    ),
+    "tio2-forces": Case(
+        descriptor={"species": ["Ti", "O"], "rad_order": 16, "rad_cutoff": 6.5, "ang_order": 4, "ang_cutoff": 6.5},
+        hidden=(40, 40),
+        training=COSINE
+        | {
+            "iterations": 100,
+            "method": {"name": "adam", "mu": 0.003, "batchsize": 32},
+            "force_weight": 0.1,
+            "atomic_energies": TIO2_REFERENCES,
+        },
+        published=AENET
+        | {"ænet-PyTorch example, 5-5, E + 25 % F, 900 to train, 100 to test": (5.42, 7.74, 0.152, 0.224)},
+    ),
+    "si": Case(
+        descriptor={"species": ["Si"], "rad_order": 16, "rad_cutoff": 6.0, "ang_order": 4, "ang_cutoff": 5.0},
+        hidden=(24, 24),
+        training=COSINE
+        | {
+            "iterations": 300,
+            "method": {"name": "adam", "mu": 0.003, "batchsize": 4},
+            "force_weight": 0.1,
+        },
+        published={"GAP": (2.91, None, 0.07, None), "MTP": (2.21, None, 0.06, None)},
+    ),
+    "mo": Case(
+        descriptor={"species": ["Mo"], "rad_order": 16, "rad_cutoff": 6.0, "ang_order": 4, "ang_cutoff": 5.0},
+        hidden=(24, 24),
+        training=COSINE
+        | {
+            "iterations": 300,
+            "method": {"name": "adam", "mu": 0.003, "batchsize": 4},
+            "force_weight": 0.1,
+        },
+        published={"GAP": (2.24, None, 0.09, None), "MTP": (2.83, None, 0.09, None)},
+    ),
+}
+
+
+def tio2_parts(data: Path) -> Parts:
+    """The fixed split of the TiO2 set, without the structures far up the repulsive wall."""
+    splits = json.loads((data / "tio2" / "splits.json").read_text())
+    left_out = set(splits["high_energy"])
+    part_of = {name: part for part in ("train", "val", "test") for name in splits[part] if name not in left_out}
+    parts: Parts = {"train": [], "val": [], "test": []}
+    for structure in read_structures(data / "tio2" / "tio2_dev_xsf.tar.gz"):
+        stem = Path(structure.name or "").stem  # the name is that of the member of the archive
+        if stem in part_of:
+            parts[part_of[stem]].append(structure)
+    return parts
+
+
+def mlearn_parts(data: Path, element: str) -> Parts:
+    """The authors' test set, and every tenth of each group of their training set for validation."""
+    from ase.io import iread
+
+    file = data / "mlearn" / f"{element}_train.extxyz.gz"
+    groups = np.array([atoms.info["group"] for atoms in iread(file, ":")])
+    validation = set()
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        _, chosen = split_indices(len(members), 10, seed=0)
+        validation |= set(members[chosen].tolist())
+    structures = list(read_structures(file))
+    return {
+        "train": [s for i, s in enumerate(structures) if i not in validation],
+        "val": [s for i, s in enumerate(structures) if i in validation],
+        "test": list(read_structures(data / "mlearn" / f"{element}_test.extxyz.gz")),
+    }
+
+
+def stores_of(name: str, data: Path, output: Path) -> dict[str, StructureStore]:
+    """Structure stores of train, val and test, built unless they are there."""
+    paths = {part: output / "stores" / f"{name.split('-')[0]}-{part}.h5" for part in ("train", "val", "test")}
+    if not all(path.exists() for path in paths.values()):
+        (output / "stores").mkdir(parents=True, exist_ok=True)
+        parts = tio2_parts(data) if name.startswith("tio2") else mlearn_parts(data, name.capitalize())
+        for part, path in paths.items():
+            build_store(parts[part], path, progress=False)
+    return {part: StructureStore(path) for part, path in paths.items()}
+
+
+def mean_energies(store: StructureStore, species: list[str]) -> dict[str, float]:
+    """Atomic energies that fit the total energies best, least squares, eV."""
+    block = store.read(0, len(store))
+    present = np.stack([np.add.reduceat(block.numbers == n, block.offsets[:-1]) for n in np.unique(block.numbers)], axis=1)
+    fitted = np.linalg.lstsq(present.astype(float), block.energy, rcond=None)[0]
+    return dict(zip(store.species, map(float, fitted), strict=True)) | dict.fromkeys(set(species) - set(store.species), 0.0)
+
+
+def train(
+    case: Case, stores: dict[str, StructureStore], run: RunConfig, scaling: ScalingConfig | None
+) -> tuple[TorchANNPotential, Path]:
+    """Train, and take the weights of the epoch with the lowest validation loss."""
+    settings = dict(case.training)
+    settings.setdefault("atomic_energies", mean_energies(stores["train"], case.descriptor["species"]))
+    potential = TorchANNPotential(
+        {s: [(n, "tanh") for n in case.hidden] for s in case.descriptor["species"]},
+        ChebyshevDescriptor(**case.descriptor),
+    )
+    out = potential.train(
+        train_dataset=stores["train"],
+        test_dataset=stores["val"],
+        config=TorchTrainingConfig(**settings),
+        scaling=scaling,
+        run=run,
+    )
+    return potential, out.run_dir
+
+
+def evaluations(
+    potential: TorchANNPotential, stores: dict[str, StructureStore], forces: bool, parts: tuple[str, ...]
+) -> list[Evaluation]:
+    names = {"train": "train", "val": "validation", "test": "test"}
+    return [evaluate_store(potential.model, stores[p], name=names[p], forces=forces) for p in parts]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with tio2/ and mlearn/")
+    parser.add_argument("--output", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--workers", type=int, default=0, help="Ray workers; 0: this process, without Ray")
+    parser.add_argument("--seed", type=int, help="another seed than the case's")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # matrices this small are slower on two threads
+
+
+if __name__ == "__main__":
+    main()
