@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -107,7 +108,7 @@ def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True) -> Iterator[R
         TrainingError: The cluster that RAY_ADDRESS names cannot be reached, or a local one does not start.
     """
     started = time.monotonic()
-    local = not os.environ.get("RAY_ADDRESS")
+    local = os.environ.get("RAY_ADDRESS") in (None, "", "local")
     for name, value in (ENVIRONMENT | (LOCAL_ENVIRONMENT if local else {})).items():
         os.environ.setdefault(name, value)
     import ray
@@ -137,6 +138,8 @@ def _connect(local: bool, num_cpus: int | None, quiet: bool) -> None:
     global _own_cluster
     import ray
 
+    if not local:
+        _check_reachable(os.environ["RAY_ADDRESS"])
     level: dict[str, Any] = {"log_to_driver": not quiet} | ({"logging_level": logging.ERROR} if quiet else {})
     warm = threading.Thread(target=_import_all, args=(WARM_IMPORTS,), daemon=True)
     warm.start()
@@ -152,14 +155,27 @@ def _connect(local: bool, num_cpus: int | None, quiet: bool) -> None:
                 **level,
             )
     except Exception as error:
-        where = f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}" if not local else "a local Ray"
-        raise TrainingError(
-            f"{where}: cannot be {'started' if local else 'reached'}: {error} "
-            + ("" if local else "Start the cluster, or unset RAY_ADDRESS to use this machine alone.")
-        ) from error
+        what = (
+            "a local Ray cannot be started" if local else f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: cannot be joined"
+        )
+        raise TrainingError(f"{what}: {error}") from error
     finally:
         warm.join()
     _own_cluster = local
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes, without a word."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise TrainingError(
+            f"RAY_ADDRESS={address}: no cluster answers there ({error}). Start it, or unset RAY_ADDRESS to use this "
+            "machine alone."
+        ) from None
 
 
 def _disconnect() -> None:
@@ -230,7 +246,8 @@ def quiet_ray_logs() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in REPEATING_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"ray\.")
+    for category in (DeprecationWarning, FutureWarning):  # Ray warns of what its own code does
+        warnings.filterwarnings("ignore", category=category, module=r"ray\.")
     # The line "Reporting training result …" of every report comes from a logger named after its file.
     context: Any = sys.modules.get("ray.train.v2._internal.execution.context")
     if context is not None:
