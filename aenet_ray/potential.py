@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
 from aenet_ray.training.driver import choose_device, ray_for, train_run
-from aenet_ray.training.prepare import Split, continues, prepare_run
+from aenet_ray.training.prepare import Split, continues, holds_run, prepare_run
 from aenet_ray.training.spec import torch_dtype
 
 
@@ -101,44 +100,23 @@ class TorchANNPotential:
 
         Raises:
             ConfigError, StructureError, TrainingError: Input does not fit; before any worker starts.
+            FileNotFoundError, CheckpointError: Training cannot go on from ``resume_from``.
         """
         config, run = config or TorchTrainingConfig(), run or RunConfig()
         run_dir = new_run_dir(run)
-        start = None if resume_from is None else read_model_file(resume_from)
+        start = None if resume_from is None else checkpoint.read_training_state(resume_from)
         data = structures if structures is not None else dataset
         store, split = _as_store(run_dir, data, train_dataset, test_dataset)
         self._set_precision(config)
         with ray_for(scaling):
             features = make_features(store, self.descriptor, config, Path(run.storage_path) / "features", scaling)
             if not continues(run_dir, run.resume, features, self.model, config):
-                self._prepare(run_dir, features, config, split, start, resume_from)
+                if start is not None:
+                    checkpoint.load_weights(self.model, start, str(resume_from))
+                prepare_run(run_dir, features, self.model, config, split=split, start=start)
             train_run(run_dir, scaling, run, show_progress=config.show_progress)
         self._load(read_model_file(run_dir / "model.pt"))
         return TrainOut(self.history, config, run_dir)
-
-    def _prepare(
-        self,
-        run_dir: Path,
-        features: FeatureStore,
-        config: TorchTrainingConfig,
-        split: Split | None,
-        start: dict[str, Any] | None,
-        resume_from: str | Path | None,
-    ) -> None:
-        references = None
-        if start is not None:
-            checkpoint.load_weights(self.model, start, str(resume_from))
-            references = config.atomic_energies or start["atomic_energies"]
-            shutil.copyfile(str(resume_from), run_dir / "resume.pt")
-        prepare_run(
-            run_dir,
-            features,
-            self.model,
-            config,
-            split=split,
-            references=references,
-            start_epoch=0 if start is None else start["epoch"] + 1,
-        )
 
     def _set_precision(self, config: TorchTrainingConfig) -> None:
         self.model.to(torch_dtype(config.precision, self.descriptor.dtype))
@@ -261,7 +239,7 @@ def new_run_dir(run: RunConfig) -> Path:
     """Folder of a new run, absolute: workers have other working directories.
 
     Raises:
-        TrainingError: It cannot be made.
+        TrainingError: It cannot be made; or it holds a run or none, against ``run.resume``.
     """
     name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     path = Path(run.storage_path).absolute() / name
@@ -269,6 +247,7 @@ def new_run_dir(run: RunConfig) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{path}: the run's folder cannot be made: {error}") from None
+    holds_run(path, run.resume)  # before anything in it is touched
     return path
 
 

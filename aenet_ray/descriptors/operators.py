@@ -246,7 +246,7 @@ def torch_vjp(
 ) -> tuple[FloatArray, FloatArray | None]:
     """J^T g by the torch backend as float64 arrays."""
     problem = _Problem(descriptor, edges, species_index, offsets if offsets is None else np.asarray(offsets))
-    grad, virial = problem.torch_gradient(torch.as_tensor(g, device=descriptor.device))
+    grad, virial = problem.torch_gradient(torch.tensor(g, device=descriptor.device))
     return _array(grad), None if offsets is None else _array(virial)
 
 
@@ -263,7 +263,7 @@ def torch_jvp(
     shape, device, dtype = (edges.n_atoms, descriptor.n_features), descriptor.device, descriptor.dtype
     g = torch.zeros(shape, dtype=dtype, device=device, requires_grad=True)
     grad, virial = problem.torch_gradient(g)
-    total = (grad * torch.as_tensor(v, dtype=dtype, device=device)).sum()
+    total = (grad * torch.tensor(v, dtype=dtype, device=device)).sum()
     if strain is not None:
-        total = total + (virial * torch.as_tensor(strain, dtype=dtype, device=device)).sum()
+        total = total + (virial * torch.tensor(strain, dtype=dtype, device=device)).sum()
     return _array(torch.autograd.grad(total, g)[0])

@@ -103,7 +103,7 @@ def _plain_log_ticks(axes: Axes) -> None:
 
     low, high = axes.get_ylim()
     ratio = high / low
-    steps = (1.0, 2.0, 5.0) if ratio < 200 else (1.0,)
+    steps: tuple[float, ...] = (1.0, 2.0, 5.0) if ratio < 200 else (1.0,)
     if ratio < 6:  # or there would be one number on the whole axis
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     axes.yaxis.set_major_locator(LogLocator(subs=steps))

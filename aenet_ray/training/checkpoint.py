@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import CheckpointError
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.model_file import read_model_file, write_model_file
@@ -55,6 +56,22 @@ def newest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def read_training_state(path: str | Path) -> dict[str, Any]:
+    """A file that training can go on from.
+
+    Raises:
+        FileNotFoundError, CheckpointError: Missing, damaged, or a potential that was never trained.
+    """
+    payload = read_model_file(path)
+    missing = [k for k in ("epoch", "optimizer_state_dict", "training_config", "training_history") if k not in payload]
+    if missing:
+        raise CheckpointError(
+            f"{path}: a potential, but no training to go on with ({', '.join(missing)} missing). Read it with "
+            "from_file and train that."
+        )
+    return payload
+
+
 def save(folder: Path, epoch: int, payload: dict[str, Any], keep: int | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_model_file(checkpoint_path(folder, epoch), payload)
@@ -67,7 +84,7 @@ def load_weights(model: ANNModel, payload: dict[str, Any], where: str) -> None:
     """Put stored weights into a model in place, so that flat views stay views.
 
     Raises:
-        CheckpointError: Names or shapes do not fit.
+        CheckpointError: Names or shapes do not fit, or they belong to other activations or another descriptor.
     """
     own, stored = model.state_dict(), payload["model_state_dict"]
     for name in sorted(own.keys() | stored.keys()):
@@ -78,6 +95,14 @@ def load_weights(model: ANNModel, payload: dict[str, Any], where: str) -> None:
                 f"{where}: weights do not fit the network: {name} has shape {found}, expected {expected}. "
                 "Use the arch and descriptor the checkpoint was trained with."
             )
+    arch = {s: [tuple(layer) for layer in layers] for s, layers in payload["architecture"].items()}
+    if arch != model.net.arch:
+        raise CheckpointError(f"{where}: was trained with arch {arch}, the network has {model.net.arch}.")
+    descriptor = ChebyshevDescriptor.from_config(payload["descriptor_config"] | {"device": "cpu", "backend": "auto"})
+    if descriptor.fingerprint() != model.descriptor.fingerprint():
+        raise CheckpointError(
+            f"{where}: was trained on the descriptor {descriptor.config()}, this one is {model.descriptor.config()}."
+        )
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(stored[name])

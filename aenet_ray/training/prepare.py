@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ import torch
 from aenet_ray.errors import ConfigError, TrainingError
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel, reference_array
+from aenet_ray.models.model_file import write_model_file
 from aenet_ray.models.normalization import Normalization, energy_normalization
 from aenet_ray.structures.split import split_indices
 from aenet_ray.structures.structure import FloatArray, IntArray
 from aenet_ray.training.config import TorchTrainingConfig
-from aenet_ray.training.spec import SPEC, RunSpec
+from aenet_ray.training.spec import RESUME, SPEC, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +31,15 @@ class Split:
     test_ids: IntArray
 
 
-def choose_references(config: TorchTrainingConfig, store: FeatureStore) -> dict[str, float]:
-    """ε of each species; zeros with a warning where none are given.
+def choose_references(
+    config: TorchTrainingConfig, store: FeatureStore, known: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """ε of each species: the configuration's, else the ``known`` ones; zeros with a warning where there are none.
 
     Raises:
         ConfigError: Some species of the data has none.
     """
-    given = config.atomic_energies
+    given = config.atomic_energies or known
     if not given:
         warnings.warn(
             "no atomic_energies: training on total energies. Give the energy of each isolated atom, or fit "
@@ -125,23 +129,33 @@ def initial_weights(model: ANNModel, seed: int | None) -> dict[str, torch.Tensor
     return dict(fresh.state_dict())
 
 
-def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, config: TorchTrainingConfig) -> bool:
-    """Whether the folder holds this run already, so that it goes on instead of beginning.
+def holds_run(run_dir: Path, mode: str) -> bool:
+    """Whether the folder holds a run that is to go on.
 
     Args:
         mode: ``RunConfig.resume``.
 
     Raises:
-        TrainingError: It holds a run that may not be resumed, or another one; or none, and one must be there.
+        TrainingError: It holds a run that may not be resumed; or none, and one must be there.
     """
-    if not (run_dir / SPEC).exists():
-        if mode == "must":
-            raise TrainingError(f"{run_dir}: nothing to resume (run.resume is 'must').")
-        return False
-    if mode == "never":
+    there = (run_dir / SPEC).exists()
+    if mode == "must" and not there:
+        raise TrainingError(f"{run_dir}: nothing to resume (run.resume is 'must').")
+    if mode == "never" and there:
         raise TrainingError(
             f"{run_dir}: holds a run already. Go on with it by run.resume=auto, or choose another run.name."
         )
+    return there
+
+
+def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, config: TorchTrainingConfig) -> bool:
+    """Whether the folder holds this run already, so that it goes on instead of beginning.
+
+    Raises:
+        TrainingError: As ``holds_run``; or it holds another run.
+    """
+    if not holds_run(run_dir, mode):
+        return False
     before = RunSpec.load(run_dir)
     now = _precise(config, model).to_dict() | {"arch": model.net.arch, "data and descriptor": str(store.path)}
     then = before.config.to_dict() | {"arch": before.arch, "data and descriptor": before.features}
@@ -163,22 +177,23 @@ def prepare_run(
     config: TorchTrainingConfig,
     *,
     split: Split | None = None,
-    references: Mapping[str, float] | None = None,
-    start_epoch: int = 0,
+    start: dict[str, Any] | None = None,
 ) -> RunSpec:
     """Decide everything and write it to ``run_dir``.
 
     Args:
         split: Fixed beforehand; None splits by ``testpercent``.
-        references: Known atomic energies; None takes them from the configuration.
-        start_epoch: Where a resumed run goes on: it ends ``iterations`` epochs later.
+        start: Checkpoint to go on from for ``iterations`` more epochs; ``model`` has its weights already. Its
+            normalisation gives them their meaning and stays; seed and atomic energies are its own where the
+            configuration has none.
 
     Raises:
         TrainingError: No data is left, or it has no forces to train on.
         ConfigError: Settings do not fit the data.
     """
-    seed = secrets.randbits(32) if config.seed is None else config.seed
-    energies = dict(references) if references else choose_references(config, store)
+    known = start or {}
+    seed = config.seed if config.seed is not None else known.get("seed", secrets.randbits(32))
+    energies = choose_references(config, store, known.get("atomic_energies"))
     per_atom = cohesive_per_atom(store, reference_array(energies, model.descriptor))
     ids = filtered(store, config, per_atom)
     chosen = choose_split(config, ids, seed, split)
@@ -189,13 +204,19 @@ def prepare_run(
         descriptor=model.descriptor.config(),
         features=str(store.path),
         seed=seed,
-        epochs=start_epoch + config.iterations,
-        normalization=fit_normalization(store, config, chosen.train_ids, per_atom),
+        epochs=config.iterations + (start["epoch"] + 1 if start else 0),
+        normalization=Normalization.from_dict(start["normalization"])
+        if start
+        else fit_normalization(store, config, chosen.train_ids, per_atom),
         atomic_energies=energies,
         train_ids=chosen.train_ids,
         test_ids=chosen.test_ids,
-        initial=initial_weights(model, config.seed if not start_epoch else None),
+        initial=initial_weights(model, None if start else config.seed),
     )
+    (run_dir / RESUME).unlink(missing_ok=True)  # of an attempt that did not come to a run
+    if start:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_model_file(run_dir / RESUME, start)
     spec.save(run_dir)
     return spec
 

@@ -20,7 +20,7 @@ from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.structure import IntArray
 from aenet_ray.training.config import TorchTrainingConfig
 
-SPEC, IDS, INITIAL = "run.json", "split.npz", "initial.pt"
+SPEC, IDS, INITIAL, RESUME = "run.json", "split.npz", "initial.pt", "resume.pt"
 
 
 @dataclass(frozen=True, slots=True)

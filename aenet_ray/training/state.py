@@ -18,7 +18,7 @@ from aenet_ray.training.config import SGD, TorchTrainingConfig
 from aenet_ray.training.flat import FlatParameters
 from aenet_ray.training.history import Row, rows_of
 from aenet_ray.training.plan import ForceSubset, SamplingPolicy, make_policy
-from aenet_ray.training.spec import RunSpec
+from aenet_ray.training.spec import RESUME, RunSpec
 
 
 def make_optimizer(config: TorchTrainingConfig, flat: FlatParameters) -> torch.optim.Optimizer:
@@ -190,5 +190,5 @@ def starting_point(run_dir: Path, folder: Path | None) -> tuple[dict[str, Any], 
     """Where a run goes on: its newest checkpoint, or the one it was told to resume from."""
     if folder is not None and (payload := checkpoint.newest(folder)) is not None:
         return payload, str(folder)
-    given = run_dir / "resume.pt"
+    given = run_dir / RESUME
     return (read_model_file(given), str(given)) if given.exists() else None
