@@ -134,6 +134,13 @@ def cutoff_slope(d, cutoff):
     return simd.keep(simd.below(d, cutoff), (-0.5 * math.pi / cutoff) * p)
 
 
+@njit(nogil=True, cache=True)
+def clear(buffer, n_rows):
+    """Zero so many vectors (a slice assignment would compile for seconds)."""
+    for row in range(n_rows):
+        store(buffer, 8 * row, splat(0.0))
+
+
 @njit(nogil=True, cache=True, fastmath=FAST)
 def add_to(buffer, row, value):
     store(buffer, 8 * row, load(buffer, 8 * row) + value)
@@ -149,7 +156,7 @@ def sum_lanes(buffer, n_rows, out):
 @njit(nogil=True, cache=True, fastmath=FAST)
 def radial_sums(n, rr, nr, multi, s, cap, buffer):
     """Sums of T_k f_c (rows 0..nr), and of w T_k f_c (rows nr + 1..)."""
-    buffer[: 16 * (nr + 1)] = 0.0
+    clear(buffer, 2 * (nr + 1))
     for e in range(0, n, 16):
         da, db = load(s, D * cap + e), load(s, D * cap + e + 8)
         wa, wb = load(s, W * cap + e), load(s, W * cap + e + 8)
@@ -171,7 +178,7 @@ def moment_sums(count, ra, na, multi, beta, s, cap, buffer):
     Two more rows: the sums of f^2 and of w^2 f^2.
     """
     rows = len(beta)
-    buffer[: 8 * (4 * rows + 2)] = 0.0
+    clear(buffer, 4 * rows + 2)
     for e in range(0, count, 16):
         xa, ya, za = unit_vector(s, cap, e)
         xb, yb, zb = unit_vector(s, cap, e + 8)
@@ -247,9 +254,10 @@ def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta,
             if multi:
                 out[i, half + k] = sums[nr + 1 + k]
         if count < 2:  # no angle: exactly zero, not the rounding noise of two equal terms
-            out[i, nr + 1 : half] = 0.0
-            if multi:
-                out[i, half + nr + 1 :] = 0.0
+            for k in range(nr + 1, half):
+                out[i, k] = 0.0
+                if multi:
+                    out[i, half + k] = 0.0
             continue
         moment_sums(count, ra, na, multi, beta, s, cap, buffer)
         sum_lanes(buffer, 4 * rows + 2, sums)
@@ -476,7 +484,7 @@ def pack_tangents(n, ra, s, cap):
 @njit(nogil=True, cache=True, fastmath=FAST)
 def radial_tangents(n, rr, nr, multi, s, cap, buffer):
     """Tangents of ``radial_sums``, by the recurrence and its derivative."""
-    buffer[: 16 * (nr + 1)] = 0.0
+    clear(buffer, 2 * (nr + 1))
     for e in range(0, n, 8):
         d, w = load(s, D * cap + e), load(s, W * cap + e)
         moved = load(s, X * cap + e) * load(s, GX * cap + e)
@@ -498,7 +506,7 @@ def radial_tangents(n, rr, nr, multi, s, cap, buffer):
 def moment_tangents(count, ra, na, multi, beta, s, cap, buffer):
     """Moments as in ``moment_sums`` (4 n_rows), their tangents (4 n_rows), and half those of f^2, w^2 f^2."""
     rows = len(beta)
-    buffer[: 8 * (8 * rows + 2)] = 0.0
+    clear(buffer, 8 * rows + 2)
     for e in range(0, count, 8):
         x, y, z = unit_vector(s, cap, e)
         dx, dy, dz = load(s, HX * cap + e), load(s, HY * cap + e), load(s, HZ * cap + e)
@@ -560,9 +568,10 @@ def jvp_kernel(
             if multi:
                 out[i, half + k] = sums[nr + 1 + k]
         if count < 2:
-            out[i, nr + 1 : half] = 0.0
-            if multi:
-                out[i, half + nr + 1 :] = 0.0
+            for k in range(nr + 1, half):
+                out[i, k] = 0.0
+                if multi:
+                    out[i, half + k] = 0.0
             continue
         pack_tangents(n, ra, s, cap)
         moment_tangents(count, ra, na, multi, beta, s, cap, buffer)

@@ -28,60 +28,71 @@ IMAGE_COLUMNS = 9
 
 
 @njit(nogil=True, cache=True)
-def lattice_frame(cell, pbc, basis, frame):
-    """Sort and orthogonalise the lattice: ``basis`` @ ``frame``.T is lower triangular.
+def lattice_frame(cell, pbc, basis, frame, lower):
+    """Sort and orthogonalise the lattice: ``basis`` = ``lower`` @ ``frame``, the last orthonormal.
 
     Periodic vectors come first, the shortest first; others become zero translations along axes orthogonal to
     them. Returns the number of periodic vectors, or -1 where they do not span.
     """
-    order = np.empty(3, np.int64)
     n = 0
     for k in range(3):
         if pbc[k]:
-            order[n] = k
+            a = n  # insert by length; plain loops here and below: array expressions take seconds to compile
+            while a > 0 and dot(cell[k], cell[k]) < dot(basis[a - 1], basis[a - 1]):
+                basis[a, 0], basis[a, 1], basis[a, 2] = basis[a - 1, 0], basis[a - 1, 1], basis[a - 1, 2]
+                a -= 1
+            basis[a, 0], basis[a, 1], basis[a, 2] = cell[k, 0], cell[k, 1], cell[k, 2]
             n += 1
     for a in range(n):
-        for b in range(a + 1, n):
-            if (cell[order[b]] ** 2).sum() < (cell[order[a]] ** 2).sum():
-                order[a], order[b] = order[b], order[a]
-    basis[:] = 0.0
-    frame[:] = 0.0
-    for a in range(n):
-        basis[a] = cell[order[a]]
-        height = orthogonalize(basis[a], frame, a)
-        size = math.sqrt((basis[a] ** 2).sum())
+        size = math.sqrt(dot(basis[a], basis[a]))
+        height = orthogonalize(basis[a, 0], basis[a, 1], basis[a, 2], frame, a)
         if not (height > 1e-7 * size and size < FAR):
             return -1
     for a in range(n, 3):
         best, axis = -1.0, 0
         for k in range(3):
-            height = orthogonalize(np.eye(3)[k], frame, a)
+            height = orthogonalize_axis(k, frame, a)
             if height > best:
                 best, axis = height, k
-        orthogonalize(np.eye(3)[axis], frame, a)
+        orthogonalize_axis(axis, frame, a)
+        basis[a, 0] = basis[a, 1] = basis[a, 2] = 0.0
+    for a in range(3):
+        for b in range(3):
+            lower[a, b] = dot(basis[a], frame[b]) if b <= a else 0.0
     return n
 
 
 @njit(nogil=True, cache=True)
-def orthogonalize(vector, frame, a):
-    """Row ``a`` of the frame: the part of ``vector`` orthogonal to the rows above, of unit length."""
-    v = vector.copy()
+def dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@njit(nogil=True, cache=True)
+def orthogonalize(x, y, z, frame, a):
+    """Row ``a`` of the frame: the part of a vector orthogonal to the rows above, of unit length."""
     for _ in range(2):  # the second time for rounding
         for b in range(a):
-            v -= (v * frame[b]).sum() * frame[b]
-    height = math.sqrt((v * v).sum())
-    frame[a] = v / height if height > 0.0 else v
+            along = x * frame[b, 0] + y * frame[b, 1] + z * frame[b, 2]
+            x, y, z = x - along * frame[b, 0], y - along * frame[b, 1], z - along * frame[b, 2]
+    height = math.sqrt(x * x + y * y + z * z)
+    scale = 1.0 / height if height > 0.0 else 0.0
+    frame[a, 0], frame[a, 1], frame[a, 2] = scale * x, scale * y, scale * z
     return height
 
 
 @njit(nogil=True, cache=True)
-def wrap_atoms(positions, basis, frame, lower, atoms, cap, low, high):
+def orthogonalize_axis(k, frame, a):
+    return orthogonalize(1.0 if k == 0 else 0.0, 1.0 if k == 1 else 0.0, 1.0 if k == 2 else 0.0, frame, a)
+
+
+@njit(nogil=True, cache=True)
+def wrap_atoms(positions, first, size, basis, frame, lower, atoms, cap, low, high, extent):
     """Fill the atoms' scratch and the box around it in the frame. False where a position is not finite."""
-    low[:] = FAR
-    high[:] = -FAR
+    for k in range(3):
+        low[k], high[k] = FAR, -FAR
     shift = np.empty(3)
-    for i in range(len(positions)):
-        p = positions[i]
+    for i in range(size):
+        p = positions[first + i]
         for k in range(2, -1, -1):
             y = p[0] * frame[k, 0] + p[1] * frame[k, 1] + p[2] * frame[k, 2]
             if not abs(y) < FAR:
@@ -99,7 +110,9 @@ def wrap_atoms(positions, basis, frame, lower, atoms, cap, low, high):
             atoms[(QX + k) * cap + i] = y
             low[k] = min(low[k], y)
             high[k] = max(high[k], y)
-    for i in range(len(positions), (len(positions) + 7) // 8 * 8):
+    for k in range(3):
+        extent[k] = high[k] - low[k]
+    for i in range(size, (size + 7) // 8 * 8):
         for c in range(6):
             atoms[c * cap + i] = FAR
     return True
@@ -134,7 +147,9 @@ def translations(basis, lower, extent, cutoff):
                     continue
                 if n == len(found):
                     larger = np.empty((2 * n, 6))
-                    larger[:n] = found
+                    for row in range(n):
+                        for c in range(6):
+                            larger[row, c] = found[row, c]
                     found = larger
                 for c in range(3):
                     found[n, c] = n3 * basis[2, c] + n2 * basis[1, c] + n1 * basis[0, c]
@@ -173,16 +188,24 @@ def list_images(first, n_atoms, atoms, cap, moves, low, high, cutoff, numbers, i
 @njit(nogil=True, cache=True)
 def sort_images(n, images, limit, index, low, high, cutoff, buffer, numbers):
     """Sort images into columns of bins: by two axes, then along the longest. Bin starts and the bins' layout."""
-    order = np.argsort(high - low)
-    bins = np.empty(3, np.int64)
+    c = 0
+    for k in range(1, 3):
+        if high[k] - low[k] > high[c] - low[c]:
+            c = k
+    a, b = (c + 1) % 3, (c + 2) % 3
+    bins, size, order = np.empty(3, np.int64), np.empty(3), np.empty(3, np.int64)
+    order[0], order[1], order[2] = a, b, c
     for k in range(3):
         span = high[k] - low[k] + 2.0 * cutoff
-        bins[k] = min(1024, max(1, int(span / (0.5 * cutoff if k != order[2] else 1.0))))
+        bins[k] = min(1024, max(1, int(span / (0.5 * cutoff if k != c else 1.0))))
     while bins[0] * bins[1] * bins[2] > 4 * n + 64:  # few atoms far apart
-        k = np.argmax(bins)
-        bins[k] = (bins[k] + 1) // 2
-    size = (high - low + 2.0 * cutoff) / bins
-    a, b, c = order[0], order[1], order[2]
+        most = 0
+        for k in range(1, 3):
+            if bins[k] > bins[most]:
+                most = k
+        bins[most] = (bins[most] + 1) // 2
+    for k in range(3):
+        size[k] = (high[k] - low[k] + 2.0 * cutoff) / bins[k]
     starts = np.zeros(bins[a] * bins[b] * bins[c] + 1, np.int64)
     where = np.empty(n, np.int64)
     for e in range(n):
@@ -194,16 +217,20 @@ def sort_images(n, images, limit, index, low, high, cutoff, buffer, numbers):
         starts[place + 1] += 1
     for k in range(1, len(starts)):
         starts[k] += starts[k - 1]
-    free = starts.copy()
+    free = np.empty(len(starts), np.int64)
+    for k in range(len(starts)):
+        free[k] = starts[k]
     for e in range(n):
         to = free[where[e]]
         free[where[e]] += 1
         numbers[to] = index[e]
         for col in range(TZ + 1):
             buffer[col * limit + to] = images[col * limit + e]
-    index[:n] = numbers[:n]
+    for e in range(n):
+        index[e] = numbers[e]
     for col in range(TZ + 1):
-        images[col * limit : col * limit + n] = buffer[col * limit : col * limit + n]
+        for e in range(col * limit, col * limit + n):
+            images[e] = buffer[e]
     return starts, order, bins, size
 
 
@@ -258,8 +285,13 @@ def expected_edges(offsets, cell, pbc, cutoff):
     sphere = 4.0 / 3.0 * math.pi * cutoff**3
     for s in range(len(offsets) - 1):
         n = offsets[s + 1] - offsets[s]
-        if pbc[s].all():
-            volume = abs((cell[s, 0] * np.cross(cell[s, 1], cell[s, 2])).sum())
+        if pbc[s, 0] and pbc[s, 1] and pbc[s, 2]:
+            u, v, w = cell[s, 0], cell[s, 1], cell[s, 2]
+            volume = abs(
+                u[0] * (v[1] * w[2] - v[2] * w[1])
+                + u[1] * (v[2] * w[0] - v[0] * w[2])
+                + u[2] * (v[0] * w[1] - v[1] * w[0])
+            )
             total += 1.1 * n * min(1e4, n * sphere / max(volume, 1e-6))
         else:
             total += n * min(n, 64)
@@ -271,8 +303,9 @@ def grown(neighbor, vectors, used, size):
     """Copies of the output with room for ``size`` edges."""
     a = np.empty(size, np.int32)
     b = np.empty((size, 3), np.float64)
-    a[:used] = neighbor[:used]
-    b[:used] = vectors[:used]
+    for e in range(used):
+        a[e] = neighbor[e]
+        b[e, 0], b[e, 1], b[e, 2] = vectors[e, 0], vectors[e, 1], vectors[e, 2]
     return a, b
 
 
@@ -292,8 +325,11 @@ def search_blocks(positions, offsets, cell, pbc, square, min_square, sort_from):
     for s in range(len(offsets) - 1):
         cap = max(cap, offsets[s + 1] - offsets[s] + 16)
     atoms = np.empty(6 * cap)
-    numbers = np.arange(n_atoms + 16).astype(np.int32)
-    basis, frame, low, high = np.empty((3, 3)), np.empty((3, 3)), np.empty(3), np.empty(3)
+    numbers = np.empty(n_atoms + 16, np.int32)
+    for i in range(len(numbers)):
+        numbers[i] = i
+    basis, frame, lower = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    low, high, extent = np.empty(3), np.empty(3), np.empty(3)
     limit = 0
     images, index = np.empty(0), np.empty(0, np.int32)
     buffer, spare, found = np.empty(0), np.empty(0, np.int32), np.empty((1, 2), np.int64)
@@ -303,12 +339,11 @@ def search_blocks(positions, offsets, cell, pbc, square, min_square, sort_from):
         first, size = offsets[s], offsets[s + 1] - offsets[s]
         if size == 0:
             continue
-        if lattice_frame(cell[s], pbc[s], basis, frame) < 0:
+        if lattice_frame(cell[s], pbc[s], basis, frame, lower) < 0:
             return 2 * s, ptr, neighbor, vectors
-        lower = basis @ frame.T
-        if not wrap_atoms(positions[first : first + size], basis, frame, lower, atoms, cap, low, high):
+        if not wrap_atoms(positions, first, size, basis, frame, lower, atoms, cap, low, high, extent):
             return 2 * s + 1, ptr, neighbor, vectors
-        moves = translations(basis, lower, high - low, cutoff)
+        moves = translations(basis, lower, extent, cutoff)
         if len(moves) * size + 16 > limit:
             limit = len(moves) * size + 16 + limit // 2
             images, index = np.empty(IMAGE_COLUMNS * limit + 8), np.empty(limit, np.int32)
