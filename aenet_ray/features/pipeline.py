@@ -26,8 +26,8 @@ from aenet_ray.errors import AenetRayError, StoreError
 from aenet_ray.features.arrow_blocks import from_table
 from aenet_ray.features.datasource import StructureRanges
 from aenet_ray.features.featurize import Shard, ShardRunner, missing_shards, write_shard
-from aenet_ray.structures.store import StructureStore
 from aenet_ray.ray_session import ensure_ray
+from aenet_ray.structures.store import StructureStore
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from runs import ATOMIC_ENERGIES, TIO2, config, difference, final_weights, small_descriptor
 
 from aenet_ray.errors import ConfigError
 from aenet_ray.models.model_file import read_model_file
@@ -19,7 +20,6 @@ from aenet_ray.potential import TorchANNPotential
 from aenet_ray.training.config import RunConfig, ScalingConfig
 from aenet_ray.training.launch import check_resources
 from aenet_ray.training.ray_runtime import ensure_ray
-from runs import ATOMIC_ENERGIES, TIO2, config, difference, final_weights, small_descriptor
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
