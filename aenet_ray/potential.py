@@ -113,7 +113,7 @@ class TorchANNPotential:
             if not continues(run_dir, run.resume, features, self.model, config):
                 if start is not None:
                     checkpoint.load_weights(self.model, start, str(resume_from))
-                prepare_run(run_dir, features, self.model, config, split=split, start=start)
+                prepare_run(run_dir, features, self.model, config, split=split, start=start, loggers=run.loggers)
             train_run(run_dir, scaling, run, show_progress=config.show_progress)
         self._load(read_model_file(run_dir / "model.pt"))
         return TrainOut(self.history, config, run_dir)

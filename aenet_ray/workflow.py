@@ -61,7 +61,7 @@ def _walk(config: ExperimentConfig) -> Finished:
     if not continues(run_dir, config.run.resume, features, model, training):
         write_text(run_dir / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
         write_json(run_dir / "environment.json", environment())
-        prepare_run(run_dir, features, model, training, split=split)
+        prepare_run(run_dir, features, model, training, split=split, loggers=config.run.loggers)
     train_run(run_dir, config.scaling, config.run, show_progress=training.show_progress)
     potential = TorchANNPotential.from_file(run_dir / "model.pt")
     evaluations = evaluate_run(config, run_dir, store, potential)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -71,7 +70,7 @@ METHODS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "adamw": AdamW, "sgd
 class TorchTrainingConfig(Config):
     """Settings of one training run.
 
-    ``method`` may be a record or, in YAML, ``{name: adam, mu: 0.001, batchsize: 32}``.
+    ``method`` may be a record or, in YAML, ``adam`` or ``{name: adam, mu: 0.001, batchsize: 32}``.
     """
 
     iterations: int = Field(100, ge=0)
@@ -137,6 +136,10 @@ class TorchTrainingConfig(Config):
     def _method_from_mapping(cls, value: object) -> object:
         if value is None:
             return Adam()
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, (dict, Adam, SGD)):
+            raise ValueError("expected Adam(...), AdamW(...), SGD(...) or {name: adam, mu: 0.001, batchsize: 32}")
         if isinstance(value, dict):
             settings = dict(value)
             name = str(settings.pop("name", "adam")).lower()
@@ -154,14 +157,6 @@ class TorchTrainingConfig(Config):
         if set(stats) != {"mean", "std"} or len(stats["mean"]) != len(stats["std"]):
             raise ValueError("expected 'mean' and 'std' (or 'cov', used as a standard deviation) of equal length")
         return stats
-
-    @field_validator("atomic_energies")
-    @classmethod
-    def _finite_references(cls, value: dict[str, float] | None) -> dict[str, float] | None:
-        bad = [s for s, e in (value or {}).items() if not math.isfinite(e)]
-        if bad:
-            raise ValueError(f"energies of {', '.join(bad)} are not finite")
-        return value
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> TorchTrainingConfig:
@@ -206,3 +201,5 @@ class RunConfig(Config):
     """auto: go on from the newest checkpoint of this name if there is one."""
     max_failures: int = Field(3, ge=0)
     """Restarts after a dead worker."""
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Trackers that get the metrics of every epoch as well; each needs its package."""

@@ -17,6 +17,7 @@ from aenet_ray.structures.structure import IntArray
 from aenet_ray.training import checkpoint
 from aenet_ray.training.comm import Comm
 from aenet_ray.training.history import History, Row
+from aenet_ray.training.loggers import LOGGERS, finite
 from aenet_ray.training.plan import batches, share
 from aenet_ray.training.spec import RunSpec
 from aenet_ray.training.state import TrainState, starting_point
@@ -162,10 +163,13 @@ class Keeper:
         self.folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
         self.history = History(run_dir / "history.csv" if self.active else None, state.rows or [])
         self.last_written = time.monotonic()
+        self.loggers = [LOGGERS[name](run_dir) for name in state.spec.loggers] if self.active else []
 
     def after_epoch(self, row: Row) -> None:
         state, config = self.state, self.state.spec.config
         self.history.append(row)
+        for logger in self.loggers:
+            logger.log(finite(row), state.epoch)
         state.rows = self.history.rows
         better = row["test_loss"] < state.best
         if better:
@@ -192,6 +196,8 @@ class Keeper:
             for kind, ids in (("train", state.spec.train_ids), ("test", state.spec.test_ids)):
                 errors = evaluate(state.model, state.maker, ids, comm, forces=alpha > 0)
                 row |= error_columns(kind, errors, alpha)
+        for logger in self.loggers:
+            logger.close()
         if self.active:
             self.history.rewrite()
             self.history.write_json(self.run_dir / "history.json")

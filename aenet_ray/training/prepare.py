@@ -20,6 +20,7 @@ from aenet_ray.models.normalization import Normalization, energy_normalization
 from aenet_ray.structures.split import split_indices
 from aenet_ray.structures.structure import FloatArray, IntArray
 from aenet_ray.training.config import TorchTrainingConfig
+from aenet_ray.training.loggers import check_loggers
 from aenet_ray.training.spec import RESUME, SPEC, RunSpec
 
 
@@ -178,6 +179,7 @@ def prepare_run(
     *,
     split: Split | None = None,
     start: dict[str, Any] | None = None,
+    loggers: tuple[str, ...] = (),
 ) -> RunSpec:
     """Decide everything and write it to ``run_dir``.
 
@@ -186,11 +188,13 @@ def prepare_run(
         start: Checkpoint to go on from for ``iterations`` more epochs; ``model`` has its weights already. Its
             normalisation gives them their meaning and stays; seed and atomic energies are its own where the
             configuration has none.
+        loggers: Trackers that get the metrics as well.
 
     Raises:
         TrainingError: No data is left, or it has no forces to train on.
         ConfigError: Settings do not fit the data.
     """
+    check_loggers(loggers)
     known = start or {}
     seed = config.seed if config.seed is not None else known.get("seed", secrets.randbits(32))
     energies = choose_references(config, store, known.get("atomic_energies"))
@@ -212,6 +216,7 @@ def prepare_run(
         train_ids=chosen.train_ids,
         test_ids=chosen.test_ids,
         initial=initial_weights(model, None if start else config.seed),
+        loggers=loggers,
     )
     (run_dir / RESUME).unlink(missing_ok=True)  # of an attempt that did not come to a run
     if start:

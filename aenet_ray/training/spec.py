@@ -37,6 +37,7 @@ class RunSpec:
         normalization, atomic_energies: Of the training split.
         train_ids, test_ids: Structures of the store, ascending.
         initial: Weights at the start, ``ANNModel.state_dict()``.
+        loggers: Trackers that worker 0 tells the metrics.
     """
 
     config: TorchTrainingConfig
@@ -50,6 +51,7 @@ class RunSpec:
     train_ids: IntArray
     test_ids: IntArray
     initial: dict[str, torch.Tensor]
+    loggers: tuple[str, ...] = ()
 
     def save(self, run_dir: Path) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -64,6 +66,7 @@ class RunSpec:
             "epochs": self.epochs,
             "normalization": self.normalization.to_dict(),
             "atomic_energies": self.atomic_energies,
+            "loggers": list(self.loggers),
         }
         write_text(run_dir / SPEC, json.dumps(values, indent=1, default=str))
 
@@ -90,6 +93,7 @@ class RunSpec:
             train_ids=train_ids,
             test_ids=test_ids,
             initial=torch.load(run_dir / INITIAL, weights_only=True),
+            loggers=tuple(values["loggers"]),
         )
 
     def model(self, device: torch.device) -> ANNModel:

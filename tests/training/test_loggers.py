@@ -1,0 +1,64 @@
+"""Trackers get what the history gets."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from runs import config, small_descriptor, small_features
+
+from aenet_ray.errors import ConfigError
+from aenet_ray.models.ann import ANNModel
+from aenet_ray.training.comm import Solo
+from aenet_ray.training.engine import run_training
+from aenet_ray.training.prepare import prepare_run
+
+
+def prepared(folder, loggers):
+    model = ANNModel({s: [(4, "tanh")] for s in ("Ti", "O")}, small_descriptor())
+    settings = config(iterations=2, force_weight=0.0)
+    prepare_run(folder / "run", small_features(folder, 12), model, settings, loggers=loggers)
+    return folder / "run"
+
+
+def test_every_epoch_reaches_the_trackers(tmp_path, monkeypatch):
+    """Stand-ins with the calls that MLflow, Weights & Biases and TensorBoard document."""
+    seen: list[tuple[str, int]] = []
+    mlflow, wandb, board = ModuleType("mlflow"), ModuleType("wandb"), ModuleType("torch.utils.tensorboard")
+    mlflow.start_run = lambda run_name: None
+    mlflow.log_metrics = lambda metrics, step: seen.append(("mlflow", step, metrics["train_energy_rmse"]))
+    mlflow.end_run = lambda: seen.append(("mlflow", "end"))
+    run = SimpleNamespace(
+        log=lambda metrics, step: seen.append(("wandb", step, metrics["train_energy_rmse"])),
+        finish=lambda: seen.append(("wandb", "end")),
+    )
+    wandb.init = lambda name, dir: run
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder.endswith("tensorboard")
+
+        def add_scalar(self, name, value, epoch):
+            if name == "train_energy_rmse":
+                seen.append(("board", epoch, value))
+
+        def close(self):
+            seen.append(("board", "end"))
+
+    board.SummaryWriter = SummaryWriter
+    for name, module in (("mlflow", mlflow), ("wandb", wandb), ("torch.utils.tensorboard", board)):
+        monkeypatch.setitem(sys.modules, name, module)
+    run_dir = prepared(tmp_path, ("mlflow", "wandb", "tensorboard"))
+    rows = []
+    run_training(run_dir, Solo(), torch.device("cpu"), lambda row, last: rows.append(dict(row)))
+    for name in ("mlflow", "wandb", "board"):
+        own = [entry[1:] for entry in seen if entry[0] == name]
+        assert own == [(0, rows[0]["train_energy_rmse"]), (1, rows[1]["train_energy_rmse"]), ("end",)]
+
+
+def test_missing_package_is_said_before_training(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="'wandb' is not installed here; pip install wandb"):
+        prepared(tmp_path, ("wandb",))
