@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,20 @@ from aenet_ray.errors import ConfigError
 C = TypeVar("C", bound="Config")
 
 
+class SettingsError(ConfigError):
+    """A record's values are not allowed; ``problems``, (path, text) each, let the record around it say where."""
+
+    problems: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[tuple[str, str]], prefix: str) -> SettingsError:
+        """One line a problem, ``prefix`` (of which nothing may be missing) before its path."""
+        found = tuple(problems)
+        error = cls("\n".join(f"{prefix}{path}: {text}" if path else f"{prefix[:-1]}: {text}" for path, text in found))
+        error.problems = found
+        return error
+
+
 class Config(BaseModel):
     """Base of every configuration record: typed, checked, immutable, unknown keys are errors.
 
@@ -22,38 +37,45 @@ class Config(BaseModel):
         ConfigError: On construction, naming each field, the value found and what is allowed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, *in_order: Any, **values: Any) -> None:
+        """Fields by name, or in the order in which they are declared."""
+        names = list(type(self).model_fields)[: len(in_order)]
+        if len(names) < len(in_order) or values.keys() & names:
+            raise ConfigError(f"{type(self).__name__}: {len(in_order)} values in order and {sorted(values)} by name.")
         try:
-            super().__init__(**values)
+            super().__init__(**dict(zip(names, in_order, strict=True)), **values)
         except ValidationError as error:
-            raise ConfigError(describe(type(self), error)) from None
+            raise SettingsError.of(problems_of(type(self), error), f"{type(self).__name__}.") from None
 
     @classmethod
     def from_mapping(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
         """Build from plain values, as read from YAML or a checkpoint; ``where`` opens the message."""
         try:
             return cls(**dict(values))
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+        except SettingsError as error:
+            raise (SettingsError.of(error.problems, f"{where}: ") if where else error) from None
 
 
-def describe(cls: type[BaseModel], error: ValidationError) -> str:
-    """One line a problem: field, what was found, what is allowed."""
-    lines = []
+def problems_of(cls: type[BaseModel], error: ValidationError) -> Iterator[tuple[str, str]]:
+    """Path of each setting, and what was found and what is allowed; those of records inside under their full path."""
     for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"]) or cls.__name__
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _fields_at(cls, problem["loc"]), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_fields_at(cls, problem['loc']))}."
-            lines.append(f"{cls.__name__}: unknown setting {path!r}{hint}")
+        path = ".".join(str(part) for part in problem["loc"])
+        inner = problem.get("ctx", {}).get("error")
+        if isinstance(inner, SettingsError):
+            yield from ((f"{path}.{rest}" if rest else path, text) for rest, text in inner.problems)
+        elif problem["type"] == "extra_forbidden":
+            known = _fields_at(cls, problem["loc"])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+            yield path, f"unknown setting; {hint}"
         elif problem["type"] == "missing":
-            lines.append(f"{cls.__name__}.{path} is required and was not given.")
+            yield path, "is required and was not given."
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{cls.__name__}.{path}: {message[0].lower()}{message[1:]} (found {problem['input']!r}).")
-    return "\n".join(lines)
+            message = message if inner else f"{message[0].lower()}{message[1:]}"
+            yield path, f"{message} (found {reprlib.repr(problem['input'])})." if path else f"{message}."
 
 
 def _fields_at(cls: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:

@@ -72,6 +72,20 @@ class ExperimentConfig(Config):
     export: bool = True
     """Write ænet's ASCII potential into the run's folder."""
 
+    @field_validator("network", mode="before")
+    @classmethod
+    def _layers(cls, value: object) -> object:
+        """Said here, since neither of two types that do not fit makes a readable message."""
+        for layers in value.values() if isinstance(value, dict) else [value]:
+            pairs = isinstance(layers, (list, tuple)) and all(
+                isinstance(pair, (list, tuple)) and [type(p) for p in pair] == [int, str] for pair in layers
+            )
+            if not pairs:
+                raise ValueError(
+                    "expected hidden layers such as [[15, tanh], [15, tanh]], or such a list for each species"
+                )
+        return value
+
     def arch(self) -> dict[str, Layers]:
         if isinstance(self.network, dict):
             return self.network

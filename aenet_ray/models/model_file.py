@@ -52,7 +52,7 @@ def read_model_file(path: str | Path, device: str | torch.device = "cpu") -> dic
     try:
         payload = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # an EOFError says nothing
         raise CheckpointError(f"{path}: cannot be read as a model file ({reason}).") from None
     if not isinstance(payload, dict) or any(k not in payload for k in REQUIRED):
         raise CheckpointError(f"{path}: is no aenet_ray model file; expected the keys {', '.join(REQUIRED)}.")
