@@ -16,9 +16,12 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from aenet_ray.descriptors import cluster_search, kernels, operators
+from aenet_ray.descriptors import cluster_search, operators
 from aenet_ray.descriptors.coefficients import angular_tables, powers_to_features, typespin
+from aenet_ray.descriptors.feature_kernel import features_kernel
+from aenet_ray.descriptors.gradient_kernel import vjp_kernel
 from aenet_ray.descriptors.neighbors import Edges, find_neighbors, read_only
+from aenet_ray.descriptors.tangent_kernel import jvp_kernel
 from aenet_ray.descriptors.torch_backend import BasisSettings
 from aenet_ray.errors import DescriptorError
 from aenet_ray.structures.structure import FloatArray, IntArray
@@ -170,8 +173,7 @@ class ChebyshevDescriptor:
         if self.backend == "torch":
             return operators.torch_features(self, edges, species_index)
         out = np.empty((edges.n_atoms, self.n_features))
-        kernel: Any = kernels.features_kernel
-        kernel(*self._kernel_input(edges, species_index), out)
+        features_kernel(*self._kernel_input(edges, species_index), out)
         return out
 
     def vjp(
@@ -195,8 +197,7 @@ class ChebyshevDescriptor:
             return operators.torch_vjp(self, edges, species_index, g, structure_offsets)
         offsets, n = _structures(structure_offsets, edges.n_atoms)
         grad, virial = np.zeros((edges.n_atoms, 3)), np.zeros((n, 3, 3))
-        kernel: Any = kernels.vjp_kernel
-        kernel(*self._kernel_input(edges, species_index), g, offsets, n > 0, grad, virial)
+        vjp_kernel(*self._kernel_input(edges, species_index), g, offsets, n > 0, grad, virial)
         return grad, None if structure_offsets is None else virial
 
     def jvp(
@@ -225,8 +226,7 @@ class ChebyshevDescriptor:
         offsets, n = _structures(structure_offsets if strain is not None else None, edges.n_atoms)
         tensor = _checked_rows("strain", np.zeros((n, 3, 3)) if strain is None else strain, (n, 3, 3))
         out = np.empty((edges.n_atoms, self.n_features))
-        kernel: Any = kernels.jvp_kernel
-        kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
+        jvp_kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
         return out
 
     def _kernel_input(self, edges: Edges, species_index: IntArray) -> Any:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from direct_descriptor import direct_features, direct_neighbors
 
-from aenet_ray.descriptors import kernels
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.coefficients import chebyshev_to_legendre, typespin
+from aenet_ray.descriptors.feature_kernel import features_kernel
 from aenet_ray.errors import DescriptorError
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.structure import Structure
@@ -149,7 +149,7 @@ def test_read_only_edges_are_taken() -> None:
     for array in (edges.ptr, edges.neighbor, edges.vectors, index):
         array.flags.writeable = False
     np.testing.assert_array_equal(descriptor.features(edges, index), expected)
-    assert len(kernels.features_kernel.signatures) == 1
+    assert len(features_kernel.signatures) == 1
 
 
 def test_names_and_sizes() -> None:
