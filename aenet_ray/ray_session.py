@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,9 @@ LOCAL_ENVIRONMENT = {
     "RAY_enable_metrics_collection": "0",
 }
 
-# Imported by the driver in a thread, while Ray's own processes start.
-WARM_IMPORTS = ("torch", "ray.train.torch")
+# Imported by the driver in a thread, while Ray's own processes start. Nothing of Ray itself: it imports in circles,
+# and two threads that go round one from different ends can meet half a module.
+WARM_IMPORTS = ("torch", "pandas", "pyarrow.fs")
 
 # Blocks on their way to the featurizers are small, and features live in files: no need for a third of the memory.
 OBJECT_STORE_BYTES = 1 << 30
@@ -93,7 +94,7 @@ class RaySession:
 
 
 @contextlib.contextmanager
-def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True) -> Iterator[RaySession]:
+def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True, warm: Sequence[str] = ()) -> Iterator[RaySession]:
     """A running Ray: the one connected already, the cluster that RAY_ADDRESS or a job names, else one of our own.
 
     Only one of our own is stopped at the end, and then nothing of it is left running. It never joins a cluster that
@@ -103,6 +104,7 @@ def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True) -> Iterator[R
     Args:
         num_cpus: Logical processors of a cluster of our own, at least; None: those of the machine.
         quiet: Ray's own lines stay in its log files, and so does what workers print.
+        warm: Modules to import meanwhile, besides torch; none that imports ray.
 
     Raises:
         TrainingError: The cluster that RAY_ADDRESS names cannot be reached, or a local one does not start.
@@ -119,7 +121,7 @@ def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True) -> Iterator[R
     if quiet:
         quiet_ray_logs()
     with _token_of_our_own() if local else contextlib.nullcontext():
-        _connect(local, num_cpus, quiet)
+        _connect(local, num_cpus, quiet, (*WARM_IMPORTS, *warm))
         try:
             session = _session(local, started)
             logger.info(
@@ -134,15 +136,15 @@ def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True) -> Iterator[R
             _disconnect()
 
 
-def _connect(local: bool, num_cpus: int | None, quiet: bool) -> None:
+def _connect(local: bool, num_cpus: int | None, quiet: bool, modules: Sequence[str]) -> None:
     global _own_cluster
     import ray
 
     if not local:
         _check_reachable(os.environ["RAY_ADDRESS"])
     level: dict[str, Any] = {"log_to_driver": not quiet} | ({"logging_level": logging.ERROR} if quiet else {})
-    warm = threading.Thread(target=_import_all, args=(WARM_IMPORTS,), daemon=True)
-    warm.start()
+    importer = threading.Thread(target=_import_all, args=(modules,), daemon=True)
+    importer.start()
     try:
         if not local:
             ray.init(**level)
@@ -160,7 +162,7 @@ def _connect(local: bool, num_cpus: int | None, quiet: bool) -> None:
         )
         raise TrainingError(f"{what}: {error}") from error
     finally:
-        warm.join()
+        importer.join()
     _own_cluster = local
 
 
@@ -229,9 +231,9 @@ def _reread_ray_settings() -> None:
         raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _import_all(names: tuple[str, ...]) -> None:
+def _import_all(names: Sequence[str]) -> None:
     for name in names:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):  # shows where it is imported for its use
             importlib.import_module(name)
 
 
