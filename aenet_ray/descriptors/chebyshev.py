@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import numbers as abc_numbers
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,16 @@ from aenet_ray.descriptors.coefficients import angular_tables, powers_to_feature
 from aenet_ray.descriptors.feature_kernel import features_kernel
 from aenet_ray.descriptors.gradient_kernel import vjp_kernel
 from aenet_ray.descriptors.neighbors import Edges, find_neighbors, read_only
+from aenet_ray.descriptors.parameters import (
+    as_tensor,
+    checked_device,
+    checked_length,
+    checked_offsets,
+    checked_order,
+    checked_rows,
+    checked_species,
+    chosen_backend,
+)
 from aenet_ray.descriptors.tangent_kernel import jvp_kernel
 from aenet_ray.descriptors.torch_backend import BasisSettings
 from aenet_ray.errors import DescriptorError
@@ -30,7 +38,6 @@ if TYPE_CHECKING:
     from aenet_ray.structures.block import StructureBlock
 
 NUMERIC_VERSION = 1  # raised when the same parameters would give other numbers
-BACKENDS = ("auto", "compiled", "torch")
 
 
 class ChebyshevDescriptor:
@@ -71,22 +78,22 @@ class ChebyshevDescriptor:
         *,
         backend: str = "auto",
     ) -> None:
-        self.species = _checked_species(species)
-        self.rad_order = _checked_order("rad_order", rad_order)
-        self.rad_cutoff = _checked_length("rad_cutoff", rad_cutoff, positive=True)
-        self.ang_order = _checked_order("ang_order", ang_order)
-        self.ang_cutoff = _checked_length("ang_cutoff", ang_cutoff, positive=True)
-        self.min_cutoff = _checked_length("min_cutoff", min_cutoff, positive=False)
+        self.species = checked_species(species)
+        self.rad_order = checked_order("rad_order", rad_order)
+        self.rad_cutoff = checked_length("rad_cutoff", rad_cutoff, positive=True)
+        self.ang_order = checked_order("ang_order", ang_order)
+        self.ang_cutoff = checked_length("ang_cutoff", ang_cutoff, positive=True)
+        self.min_cutoff = checked_length("min_cutoff", min_cutoff, positive=False)
         if self.min_cutoff >= self.max_cutoff:
             raise DescriptorError(
                 f"min_cutoff is {self.min_cutoff} Å, expected less than the larger cutoff, {self.max_cutoff} Å."
             )
-        self.device = _checked_device(device)
+        self.device = checked_device(device)
         if dtype not in (torch.float32, torch.float64):
             raise DescriptorError(f"dtype is {dtype}, expected torch.float32 or torch.float64.")
         self.dtype = dtype
         self.requested_backend = backend
-        self.backend = _chosen_backend(backend, self.device)
+        self.backend = chosen_backend(backend, self.device)
         self.species_to_idx = {s: i for i, s in enumerate(self.species)}
         self.typespin = typespin(len(self.species))
         self.multi = len(self.species) > 1
@@ -192,10 +199,10 @@ class ChebyshevDescriptor:
             dE/dr, (n_atoms, 3), the negative of the forces; and sum over edges of r_a (dE/dr)_b,
             (n_structures, 3, 3), or None. Divided by the volume the latter is the stress.
         """
-        g = _checked_rows("g", g, (edges.n_atoms, self.n_features))
+        g = checked_rows("g", g, (edges.n_atoms, self.n_features))
         if self.backend == "torch":
             return operators.torch_vjp(self, edges, species_index, g, structure_offsets)
-        offsets, n = _structures(structure_offsets, edges.n_atoms)
+        offsets, n = checked_offsets(structure_offsets, edges.n_atoms)
         grad, virial = np.zeros((edges.n_atoms, 3)), np.zeros((n, 3, 3))
         vjp_kernel(*self._kernel_input(edges, species_index), g, offsets, n > 0, grad, virial)
         return grad, None if structure_offsets is None else virial
@@ -220,11 +227,11 @@ class ChebyshevDescriptor:
         """
         if strain is not None and structure_offsets is None:
             raise DescriptorError("jvp got strain but no structure_offsets; expected both or none.")
-        v = _checked_rows("v", v, (edges.n_atoms, 3))
+        v = checked_rows("v", v, (edges.n_atoms, 3))
         if self.backend == "torch":
             return operators.torch_jvp(self, edges, species_index, v, strain, structure_offsets)
-        offsets, n = _structures(structure_offsets if strain is not None else None, edges.n_atoms)
-        tensor = _checked_rows("strain", np.zeros((n, 3, 3)) if strain is None else strain, (n, 3, 3))
+        offsets, n = checked_offsets(structure_offsets if strain is not None else None, edges.n_atoms)
+        tensor = checked_rows("strain", np.zeros((n, 3, 3)) if strain is None else strain, (n, 3, 3))
         out = np.empty((edges.n_atoms, self.n_features))
         jvp_kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
         return out
@@ -271,7 +278,7 @@ class ChebyshevDescriptor:
             cell: Lattice vectors as rows, (3, 3), Å; None for an isolated structure.
             pbc: Periodic along each lattice vector, (3,); all true where a cell is given.
         """
-        tensor = _as_tensor(positions)
+        tensor = as_tensor(positions)
         edges, index = self._edges_of(tensor, species, cell, pbc)
         return self._from_edges(tensor, edges, index)
 
@@ -296,7 +303,7 @@ class ChebyshevDescriptor:
         """
         if neighbor_indices is None or neighbor_vectors is None:
             return self.forward_from_positions(positions, species, cell, pbc)
-        tensor = _as_tensor(positions)
+        tensor = as_tensor(positions)
         index = self._index_of(species)
         edges = self._edges_from_lists(len(index), neighbor_indices, neighbor_vectors)
         return self._from_edges(tensor, edges, index)
@@ -311,7 +318,7 @@ class ChebyshevDescriptor:
         pbc: ArrayLike | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Features (N, F) and the dense d features[i, f] / d positions[a, x], (N, F, N, 3). For small systems."""
-        tensor = _as_tensor(positions).detach()
+        tensor = as_tensor(positions).detach()
         edges, index = self._edges_of(tensor, species, cell, pbc)
         n = len(index)
         gradient = np.empty((n, self.n_features, n, 3))
@@ -343,7 +350,7 @@ class ChebyshevDescriptor:
         points = positions.detach().cpu().double().numpy()
         if points.shape != (len(index), 3):
             raise DescriptorError(f"positions have shape {points.shape}, expected ({len(index)}, 3).")
-        box = np.zeros((3, 3)) if cell is None else _as_tensor(cell).detach().cpu().double().numpy()
+        box = np.zeros((3, 3)) if cell is None else as_tensor(cell).detach().cpu().double().numpy()
         flags = np.full(3, cell is not None) if pbc is None else np.asarray(pbc, dtype=bool) & (cell is not None)
         edges = find_neighbors(points, [0, len(index)], box, flags, self.max_cutoff, self.min_cutoff)
         return edges, index
@@ -372,67 +379,3 @@ class ChebyshevDescriptor:
             f"ChebyshevDescriptor({self.species}, rad {self.rad_order} to {self.rad_cutoff} Å, "
             f"ang {self.ang_order} to {self.ang_cutoff} Å, {self.n_features} features, {self.backend})"
         )
-
-
-def _as_tensor(values: ArrayLike | Tensor) -> Tensor:
-    """Tensors as they are, everything else in float64 (torch would make float32 of a list)."""
-    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values, dtype=np.float64))
-
-
-def _structures(offsets: IntArray | None, n_atoms: int) -> tuple[IntArray, int]:
-    """Offsets for the kernels, and the number of structures: none where there are no offsets."""
-    if offsets is None:
-        return read_only([0], np.int64), 0
-    array = read_only(offsets, np.int64)
-    if array.ndim != 1 or len(array) == 0 or array[0] != 0 or array[-1] != n_atoms or (np.diff(array) < 0).any():
-        raise DescriptorError(f"structure_offsets are {offsets}, expected a rising list from 0 to {n_atoms}.")
-    return array, len(array) - 1
-
-
-def _checked_species(species: Sequence[str]) -> list[str]:
-    symbols = [species] if isinstance(species, str) else list(species)
-    if not symbols:
-        raise DescriptorError("species is empty, expected at least one chemical symbol.")
-    for s in symbols:
-        if s not in atomic_numbers or s == "X":
-            raise DescriptorError(f"species contains {s!r}, expected chemical symbols such as 'Ti'.")
-    if len(set(symbols)) != len(symbols):
-        raise DescriptorError(f"species is {symbols}, expected every symbol once.")
-    return symbols
-
-
-def _checked_order(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, abc_numbers.Integral) or value < 0:
-        raise DescriptorError(f"{name} is {value!r}, expected an integer >= 0.")
-    return int(value)
-
-
-def _checked_length(name: str, value: float, *, positive: bool) -> float:
-    ok = isinstance(value, abc_numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or value < 0 or (positive and value == 0):
-        raise DescriptorError(f"{name} is {value!r}, expected a finite length {'> 0' if positive else '>= 0'} in Å.")
-    return float(value)
-
-
-def _checked_device(device: str | torch.device) -> torch.device:
-    try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise DescriptorError(f"device is {device!r}, expected one that torch knows: {error}") from None
-
-
-def _checked_rows(name: str, values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    array = read_only(values, np.float64)
-    if array.shape != shape:
-        raise DescriptorError(f"{name} has shape {array.shape}, expected {shape}.")
-    return array
-
-
-def _chosen_backend(backend: str, device: torch.device) -> str:
-    if backend not in BACKENDS:
-        raise DescriptorError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}.")
-    if backend == "compiled" and device.type != "cpu":
-        raise DescriptorError(f"backend is 'compiled' on device {device}, expected 'cpu'; use 'auto' or 'torch'.")
-    if backend == "auto":
-        return "compiled" if device.type == "cpu" else "torch"
-    return backend

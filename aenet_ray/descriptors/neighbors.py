@@ -76,9 +76,9 @@ def find_neighbors(
     lattices = read_only(np.reshape(cell, (-1, 3, 3)), np.float64)
     periodic = read_only(np.reshape(pbc, (-1, 3)), np.bool_)
     _check_shapes(points, starts, lattices, periodic)
-    search: Any = search_blocks
+
     squares = largest_square(cutoff), largest_square(min_cutoff)
-    status, ptr, neighbor, vectors = search(points, starts, lattices, periodic, *squares, sort_from)
+    status, ptr, neighbor, vectors = search_blocks(points, starts, lattices, periodic, *squares, sort_from)
     if status >= 0:
         structure, problem = divmod(status, 2)
         if problem:
