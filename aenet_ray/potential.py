@@ -67,7 +67,7 @@ class TorchANNPotential:
     @property
     def history(self) -> dict[str, list[float]]:
         """One value an epoch; empty before training."""
-        return dict(self._payload.get("training_history", {}))
+        return {k: v.tolist() for k, v in self._payload.get("training_history", {}).items()}
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class SpeciesNetworks(nn.Module):
             n_in = nodes
         return nn.ModuleDict(layers)
 
-    def _steps(self, k: int) -> list[tuple[nn.Parameter, nn.Parameter, Activation]]:
+    def steps(self, k: int) -> list[tuple[nn.Parameter, nn.Parameter, Activation]]:
         """(W, b, activation) of each layer of species number k."""
         names = [*(a for _, a in self.arch[self.species[k]]), "linear"]
         linears = self.functions[k].values()  # type: ignore[operator]
@@ -121,7 +121,7 @@ class SpeciesNetworks(nn.Module):
         """
         parts = []
         for k, h in enumerate(torch.split(x, list(counts))):
-            for weight, bias, act in self._steps(k):
+            for weight, bias, act in self.steps(k):
                 h = act.value(torch.addmm(bias, h, weight.t()))
             parts.append(h)
         return torch.cat(parts).squeeze(1)
@@ -136,7 +136,7 @@ class SpeciesNetworks(nn.Module):
         tapes, parts = [], []
         for k, h in enumerate(torch.split(x, list(counts))):
             tape = []
-            for weight, bias, act in self._steps(k):
+            for weight, bias, act in self.steps(k):
                 z = torch.addmm(bias, h, weight.t())
                 y = act.value(z)
                 tape.append((weight, bias, act, h, z, y))
@@ -160,7 +160,7 @@ class SpeciesNetworks(nn.Module):
 
     def layers(self, symbol: str) -> list[tuple[Tensor, Tensor]]:
         """(W, b) of each layer of one species, output layer last; W is (n_out, n_in)."""
-        return [(w, b) for w, b, _ in self._steps(self.species.index(symbol))]
+        return [(w, b) for w, b, _ in self.steps(self.species.index(symbol))]
 
 
 def _linear(n_in: int, n_out: int) -> nn.Linear:

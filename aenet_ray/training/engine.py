@@ -16,8 +16,9 @@ from aenet_ray.models.model_file import write_model_file
 from aenet_ray.structures.structure import IntArray
 from aenet_ray.training import checkpoint
 from aenet_ray.training.comm import Comm
-from aenet_ray.training.history import History, Row
+from aenet_ray.training.history import Row
 from aenet_ray.training.loggers import LOGGERS, finite
+from aenet_ray.training.natural_gradient import NaturalGradientOptimizer, natural_gradient_step
 from aenet_ray.training.plan import batches, share
 from aenet_ray.training.spec import RunSpec
 from aenet_ray.training.state import TrainState, starting_point
@@ -96,7 +97,10 @@ def train_epoch(state: TrainState, comm: Comm) -> Row:
         mine, counts = planned.mine(comm), planned.counts
         batch = state.maker.make(planned.ids[mine], planned.supervised[mine] if alpha > 0 else None)
         ready = time.perf_counter()
-        scale, own = train_step(state.model, state.flat, state.optimizer, batch, counts, alpha, comm)
+        if isinstance(state.optimizer, NaturalGradientOptimizer):
+            scale, own = natural_gradient_step(state.model, state.optimizer, batch, mine, counts.n_structures, comm)
+        else:
+            scale, own = train_step(state.model, state.flat, state.optimizer, batch, counts, alpha, comm)
         magnitude = own.abs().double().cpu().numpy()
         errors[-1] += magnitude.sum()
         if needs_errors:
@@ -161,7 +165,10 @@ class Keeper:
         config = state.spec.config
         self.state, self.run_dir, self.active = state, run_dir, comm.rank == 0
         self.folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
-        self.history = History(run_dir / "history.csv" if self.active else None, state.rows or [])
+        self.history = state.history
+        if self.active:
+            self.history.path = run_dir / "history.csv"
+            self.history.rewrite()
         self.last_written = time.monotonic()
         self.loggers = [LOGGERS[name](run_dir) for name in state.spec.loggers] if self.active else []
 
@@ -170,7 +177,6 @@ class Keeper:
         self.history.append(row)
         for logger in self.loggers:
             logger.log(finite(row), state.epoch)
-        state.rows = self.history.rows
         better = row["test_loss"] < state.best
         if better:
             state.best = float(row["test_loss"])
@@ -190,12 +196,13 @@ class Keeper:
     def finish(self, comm: Comm) -> None:
         """Replace the last row by a full pass with the final weights, and write the model."""
         state = self.state
-        if self.history.rows:
+        if len(self.history):
             alpha = state.spec.config.force_weight
-            row = self.history.rows[-1]
+            row = self.history.last
             for kind, ids in (("train", state.spec.train_ids), ("test", state.spec.test_ids)):
                 errors = evaluate(state.model, state.maker, ids, comm, forces=alpha > 0)
                 row |= error_columns(kind, errors, alpha)
+            self.history.replace_last(row)
         for logger in self.loggers:
             logger.close()
         if self.active:

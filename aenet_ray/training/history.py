@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+
+from aenet_ray.structures.structure import FloatArray
 
 COLUMNS = (
     "epoch",
@@ -33,46 +37,69 @@ Row = dict[str, float]
 
 
 class History:
-    """Rows in memory and in ``history.csv``, appended as they come."""
+    """A table in memory and in ``history.csv``, which grows by a line an epoch.
 
-    def __init__(self, path: Path | None = None, rows: Sequence[Row] = ()) -> None:
+    Args:
+        path: The file; None keeps none.
+        columns: Earlier epochs, as ``columns()`` gives them.
+    """
+
+    def __init__(self, path: Path | None = None, columns: Mapping[str, Sequence[float]] | None = None) -> None:
         self.path = path
-        self.rows = list(rows)
+        known = columns or {}
+        self._n = len(next(iter(known.values()), ()))
+        self._table = np.full((max(64, 2 * self._n), len(COLUMNS)), np.nan)
+        for j, name in enumerate(COLUMNS):
+            if name in known:
+                self._table[: self._n, j] = np.asarray(known[name])
         self.rewrite()
 
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def table(self) -> FloatArray:
+        """All epochs, (n_epochs, n_columns)."""
+        return self._table[: self._n]
+
+    @property
+    def last(self) -> Row:
+        return dict(zip(COLUMNS, self.table[-1].tolist(), strict=True))
+
     def rewrite(self) -> None:
-        """Make the file say what the rows say; needed at the start, on resume and for the final row."""
+        """Make the file say what the table says; needed at the start, on resume and for the final row."""
         if self.path is None:
             return
         with self.path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            writer.writerows(_cells(row) for row in self.rows)
+            writer.writerows(_cells(row) for row in self.table)
 
     def append(self, row: Row) -> None:
-        row = {name: float(value) for name, value in row.items()}  # plain numbers: checkpoints hold nothing else
-        self.rows.append(row)
+        if self._n == len(self._table):
+            self._table = np.concatenate([self._table, np.full_like(self._table, np.nan)])
+        self._n += 1
+        self.replace_last(row)
         if self.path is not None:
             with self.path.open("a", newline="") as file:
-                csv.writer(file).writerow(_cells(row))
+                csv.writer(file).writerow(_cells(self.table[-1]))
 
-    def columns(self) -> dict[str, list[float]]:
-        return {name: [row.get(name, math.nan) for row in self.rows] for name in COLUMNS}
+    def replace_last(self, row: Row) -> None:
+        """Set the last row, in the table only."""
+        self._table[self._n - 1] = [row.get(name, math.nan) for name in COLUMNS]
+
+    def columns(self) -> dict[str, FloatArray]:
+        """Column name to one value an epoch."""
+        return {name: self.table[:, j].copy() for j, name in enumerate(COLUMNS)}
 
     def write_json(self, path: Path) -> None:
         """Valid JSON: what is not a number is null."""
-        values = {k: [None if math.isnan(v) else v for v in column] for k, column in self.columns().items()}
+        values = {k: [None if math.isnan(v) else v for v in c.tolist()] for k, c in self.columns().items()}
         path.write_text(json.dumps(values, indent=1))
 
 
-def rows_of(columns: dict[str, list[float]]) -> list[Row]:
-    n = len(next(iter(columns.values()), []))
-    return [{k: v[i] for k, v in columns.items()} for i in range(n)]
-
-
-def _cells(row: Row) -> Iterator[str]:
-    for name in COLUMNS:
-        value = row.get(name, math.nan)
+def _cells(row: FloatArray) -> Iterator[str]:
+    for name, value in zip(COLUMNS, row.tolist(), strict=True):
         yield str(int(value)) if name == "epoch" else "" if math.isnan(value) else f"{value:.9g}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from aenet_ray.models.ann import ANNModel, reference_array
 from aenet_ray.models.model_file import read_model_file
 from aenet_ray.training import checkpoint
 from aenet_ray.training.batch import BatchMaker
-from aenet_ray.training.config import SGD, TorchTrainingConfig
+from aenet_ray.training.config import SGD, NaturalGradient, TorchTrainingConfig
 from aenet_ray.training.flat import FlatParameters
-from aenet_ray.training.history import Row, rows_of
+from aenet_ray.training.history import History
+from aenet_ray.training.natural_gradient import NaturalGradientOptimizer
 from aenet_ray.training.plan import ForceSubset, SamplingPolicy, make_policy
 from aenet_ray.training.spec import RESUME, RunSpec
 
@@ -25,6 +26,8 @@ def make_optimizer(config: TorchTrainingConfig, flat: FlatParameters) -> torch.o
     method = config.method
     if isinstance(method, SGD):
         return torch.optim.SGD([flat.vector], lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay)
+    if isinstance(method, NaturalGradient):
+        return NaturalGradientOptimizer([flat.vector], method.lr, method.damping, method.momentum, method.max_step)
     cls = torch.optim.AdamW if method.method_name == "adamw" else torch.optim.Adam
     return cls(
         [flat.vector],
@@ -90,7 +93,7 @@ class TrainState:
     Args:
         epoch: The next one, counted from 0.
         best: Lowest validation loss so far.
-        rows: History.
+        history: What the epochs so far gave.
     """
 
     spec: RunSpec
@@ -103,7 +106,7 @@ class TrainState:
     subset: ForceSubset
     epoch: int = 0
     best: float = math.inf
-    rows: list[Row] | None = None
+    history: History = field(default_factory=History)
 
     @classmethod
     def create(cls, spec: RunSpec, device: torch.device) -> TrainState:
@@ -131,14 +134,11 @@ class TrainState:
                 config.force_sampling,
                 config.force_resample_num_epochs,
             ),
-            rows=[],
         )
 
     def payload(self) -> dict[str, Any]:
         """A checkpoint: tensors and plain values."""
         scores = self.policy.state()
-        assert self.rows is not None
-        names = list(self.rows[0]) if self.rows else []
         return checkpoint.model_payload(self.model) | {
             "epoch": self.epoch - 1,
             "optimizer_state_dict": self.optimizer.state_dict(),
@@ -146,7 +146,7 @@ class TrainState:
             "policy": self.policy.name,
             "policy_state": None if scores is None else torch.from_numpy(scores.copy()),
             "best_val_loss": self.best,
-            "training_history": {k: [row[k] for row in self.rows] for k in names},
+            "training_history": {k: torch.from_numpy(v) for k, v in self.history.columns().items()},
             "training_config": self.spec.config.to_dict(),
             "seed": self.spec.seed,
         }
@@ -170,7 +170,7 @@ class TrainState:
         self.optimizer.load_state_dict(payload["optimizer_state_dict"])
         if stored_differs(payload["training_config"]["method"], config):
             # New settings given on resume are honoured; the moments carry over.
-            for key in ("lr", "betas", "eps", "weight_decay", "momentum"):
+            for key in ("lr", "betas", "eps", "weight_decay", "momentum", "damping", "max_step"):
                 if key in own_settings:
                     self.optimizer.param_groups[0][key] = own_settings[key]
         self.schedule.restore(payload["scheduler_state"])
@@ -179,7 +179,7 @@ class TrainState:
             self.policy.restore(None if scores is None else scores.cpu().numpy())
         self.best = payload["best_val_loss"]
         self.epoch = payload["epoch"] + 1
-        self.rows = rows_of(payload["training_history"])
+        self.history = History(columns={k: v.numpy() for k, v in payload["training_history"].items()})
 
 
 def stored_differs(stored: dict[str, Any], config: TorchTrainingConfig) -> bool:

@@ -20,6 +20,11 @@ CASES = {
     "unbiased": {"force_scale_unbiased": True, "use_scheduler": True, "scheduler_patience": 1},
     # One structure a batch: the second worker has nothing to do, every time.
     "single": {"method": {"name": "sgd", "lr": 0.001, "batchsize": 1, "momentum": 0.9}, "iterations": 2},
+    "natural_gradient": {
+        "method": {"name": "natural_gradient", "batchsize": 16},
+        "force_weight": 0.0,
+        "sampling_policy": "error_weighted",
+    },
     "forces_only": {"force_weight": 1.0, "force_fraction": 1.0},
 }
 
