@@ -38,6 +38,7 @@ SHARD_BYTES = 64 << 20
 EDGE_ATOMS = 1024
 PER_ATOM = ("features", "positions", "species", "forces")
 PER_STRUCTURE = ("n_atoms", "cell", "pbc", "energy", "has_forces", "max_force", "composition", "moments")
+JOINED = ("n_atoms", "energy", "has_forces", "max_force", "composition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def write_shard(
     for name, values in columns.items():
         path = temporary / f"{name}.npy"
         np.save(path, np.ascontiguousarray(values))
-        files[name] = {"bytes": path.stat().st_size, "crc32": checksum(path), "mtime_ns": path.stat().st_mtime_ns}
+        files[name] = describe_file(path)
     record = {
         "number": shard.number,
         "start": shard.start,
@@ -162,6 +163,20 @@ def write_shard(
     return record
 
 
+def describe_file(path: Path) -> dict[str, int]:
+    """What ``unchanged`` compares with."""
+    return {"bytes": path.stat().st_size, "crc32": checksum(path), "mtime_ns": path.stat().st_mtime_ns}
+
+
+def unchanged(path: Path, expected: dict[str, int]) -> bool:
+    """Sizes are always compared; checksums only where a file's time differs from the recorded one, so that asking
+    again costs nothing and a damaged or copied file is still looked at."""
+    status = path.stat()
+    if status.st_size != expected["bytes"]:
+        return False
+    return status.st_mtime_ns == expected["mtime_ns"] or checksum(path) == expected["crc32"]
+
+
 def checksum(path: Path) -> int:
     value = 0
     with path.open("rb") as file:
@@ -171,26 +186,25 @@ def checksum(path: Path) -> int:
 
 
 def read_record(entry: Path, shard: Shard) -> dict[str, Any] | None:
-    """Record of a shard that is whole and unchanged; None if it must be (re)made.
-
-    Sizes are always compared; checksums only where a file's time differs from the recorded one, so that
-    asking again costs nothing and a damaged or copied file is still looked at.
-    """
+    """Record of a shard that is whole and unchanged; None if it must be (re)made."""
     folder = entry / shard.name
     try:
         record = json.loads((folder / "record.json").read_text())
-        if (record["start"], record["stop"]) != (shard.start, shard.stop):
-            return None
-        for name in (*PER_ATOM, *PER_STRUCTURE):
-            path, expected = folder / f"{name}.npy", record["files"][name]
-            status = path.stat()
-            if status.st_size != expected["bytes"]:
-                return None
-            if status.st_mtime_ns != expected["mtime_ns"] and checksum(path) != expected["crc32"]:
-                return None
+        same_range = (record["start"], record["stop"]) == (shard.start, shard.stop)
+        columns = (*PER_ATOM, *PER_STRUCTURE)
+        whole = same_range and all(unchanged(folder / f"{c}.npy", record["files"][c]) for c in columns)
     except (OSError, ValueError, KeyError):
         return None
-    return record
+    return record if whole else None
+
+
+def index_is_whole(entry: Path) -> bool:
+    """Whether the index is there, and the joined columns beside it are as they were written."""
+    try:
+        index = json.loads((entry / "index.json").read_text())
+        return index["schema"] == SCHEMA and all(unchanged(entry / f"{c}.npy", index["columns"][c]) for c in JOINED)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def missing_shards(entry: Path, shards: Sequence[Shard]) -> list[Shard]:
@@ -201,7 +215,7 @@ def write_index(
     entry: Path, store: StructureStore, descriptor: ChebyshevDescriptor, dtype: str, shards: Sequence[Shard]
 ) -> None:
     """Join the shards' per-structure columns and write the index: the entry is complete once it exists."""
-    for name in ("n_atoms", "energy", "has_forces", "max_force", "composition"):
+    for name in JOINED:
         parts = [np.load(entry / s.name / f"{name}.npy") for s in shards]
         _save(entry / f"{name}.npy", np.concatenate(parts))
     records = [read_record(entry, s) for s in shards]
@@ -215,6 +229,7 @@ def write_index(
         "n_features": descriptor.n_features,
         "n_structures": store.n_structures,
         "n_atoms": store.n_atoms,
+        "columns": {name: describe_file(entry / f"{name}.npy") for name in JOINED},
         "shards": [{k: r[k] for k in ("number", "start", "stop", "n_atoms")} for r in records if r],
     }
     temporary = entry / f".index.{uuid.uuid4().hex[:8]}"
@@ -281,7 +296,7 @@ def featurize(
     entry = Path(directory).absolute() / entry_key(store, descriptor, dtype)
     shards = plan_shards(store, descriptor.n_features, dtype)
     missing = missing_shards(entry, shards)
-    if not missing and (entry / "index.json").exists():
+    if not missing and index_is_whole(entry):
         logger.info("features: %d structures already there in %s, nothing to do", store.n_structures, entry)
         return entry
     entry.mkdir(parents=True, exist_ok=True)
