@@ -86,6 +86,11 @@ class ExperimentConfig(Config):
                 )
         return value
 
+    @property
+    def features_folder(self) -> str:
+        """Parent of the feature stores."""
+        return self.features or str(Path(self.run.storage_path) / "features")
+
     def arch(self) -> dict[str, Layers]:
         if isinstance(self.network, dict):
             return self.network

@@ -84,6 +84,17 @@ def error_table(rows: Sequence[ErrorRow], title: str | None = None) -> Table:
     return table
 
 
+def print_errors(rows: Sequence[ErrorRow], title: str) -> None:
+    """Print the rows: framed on a terminal, else plain and never cut to a width."""
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        console.print(error_table(rows, title=title))
+    else:
+        print(f"{title}\n{error_text(rows)}")
+
+
 def error_text(rows: Sequence[ErrorRow]) -> str:
     """The rows in aligned columns, for logs and files."""
     header, cells = _cells(rows)

@@ -55,8 +55,7 @@ def _walk(config: ExperimentConfig) -> Finished:
     run_dir, training = new_run_dir(config.run), config.training
     store, split = structures_of(config.data, run_dir, progress=training.show_progress)
     descriptor = config.descriptor.build()
-    folder = Path(config.features) if config.features else Path(config.run.storage_path) / "features"
-    features = make_features(store, descriptor, training, folder, config.scaling)
+    features = make_features(store, descriptor, training, Path(config.features_folder), config.scaling)
     model = ANNModel(config.arch(), descriptor, torch_dtype(training.precision, descriptor.dtype))
     if not continues(run_dir, config.run.resume, features, model, training):
         write_text(run_dir / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))

@@ -18,28 +18,25 @@ def run(args: argparse.Namespace) -> int:
     import tempfile
     from pathlib import Path
 
-    from rich.console import Console
-
     from aenet_ray.inference.evaluate import evaluate_store
     from aenet_ray.potential import TorchANNPotential
     from aenet_ray.structures.build import build_store
     from aenet_ray.structures.store import StructureStore
-    from aenet_ray.tables import error_table
+    from aenet_ray.tables import print_errors
     from aenet_ray.workflow import write_errors
 
-    potential = TorchANNPotential.from_file(args.model)
+    potential, show = TorchANNPotential.from_file(args.model), not args.quiet
     with tempfile.TemporaryDirectory() as folder:
         if len(args.files) == 1 and args.files[0].endswith((".h5", ".hdf5")):
             path = Path(args.files[0])
         else:
-            path = build_store(args.files, Path(folder) / "structures.h5", workers=None).path
+            path = build_store(args.files, Path(folder) / "structures.h5", workers=None, progress=show).path
         with StructureStore(path) as store:
             name = Path(args.files[0]).name if len(args.files) == 1 else f"{len(args.files)} files"
             forces = not args.no_forces and store.has_forces_any
-            evaluation = evaluate_store(potential.model, store, name=name, forces=forces, progress=True)
+            evaluation = evaluate_store(potential.model, store, name=name, forces=forces, progress=show)
     Path(args.output).mkdir(parents=True, exist_ok=True)
     write_errors(Path(args.output), [evaluation])
-    console = Console()
-    console.print(error_table([evaluation.row()], title=f"Errors of {args.model}"))
-    console.print(f"table and parity plots in {args.output}", soft_wrap=True)
+    print_errors([evaluation.row()], f"Errors of {args.model}")
+    print(f"table and parity plots in {args.output}")
     return 0

@@ -38,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return int(options.func(options) or 0)
-    except AenetRayError as error:
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (AenetRayError, OSError) as error:
         if options.traceback:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -46,9 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _requested(argv: Sequence[str]) -> str | None:

@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from aenet_ray.potential import TorchANNPotential
-    from aenet_ray.structures.ase_io import to_ase
+    from aenet_ray.structures.ase_io import write_ase
 
     potential = TorchANNPotential.from_file(args.model)
     forces = bool(args.output) and not args.no_forces
@@ -27,10 +27,5 @@ def run(args: argparse.Namespace) -> int:
         energies = f"{out.total_energy[i]:.8f}  {out.total_energy_per_atom[i]:.8f}"
         print(f"{out.structure_paths[i]}  {out.num_atoms(i)}  {energies}")
     if args.output:
-        import ase.io
-
-        structures = out.to_structures()
-        for i, s in enumerate(structures):
-            s.stress = out.stress[i] if out.stress else None
-        ase.io.write(args.output, [to_ase(s) for s in structures], format="extxyz")
+        write_ase(out.to_structures(), args.output)
     return 0

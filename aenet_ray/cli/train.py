@@ -14,22 +14,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("experiment", help="YAML file")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as training.iterations=50")
-    parser.add_argument("--quiet", action="store_true", help="no progress, no lines")
+    parser.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress, no lines")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    import logging
-
-    from rich.console import Console
-
     from aenet_ray.config import apply_overrides, read_yaml
     from aenet_ray.experiment import ExperimentConfig
-    from aenet_ray.tables import error_table
+    from aenet_ray.tables import print_errors
 
-    if not args.quiet:
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        logging.getLogger("aenet_ray").setLevel(logging.INFO)
     values = apply_overrides(read_yaml(args.experiment), args.overrides)
     if args.quiet:
         apply_overrides(values, ["training.show_progress=false"])
@@ -38,8 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from aenet_ray.workflow import run_experiment
 
     finished = run_experiment(config)
-    console = Console()
     if finished.evaluations:
-        console.print(error_table([e.row() for e in finished.evaluations], title="Errors"))
-    console.print(f"potential, history and report in {finished.run_dir}", soft_wrap=True)
+        print_errors([e.row() for e in finished.evaluations], "Errors")
+    print(f"potential, history and report in {finished.run_dir}")
     return 0

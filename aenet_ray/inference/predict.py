@@ -152,10 +152,15 @@ class PredictOut:
                 self.forces[i] if self.forces else None,
                 self.cells[i],
                 self.pbcs[i],
+                stress=self._stress_label(i),
                 source=self.structure_paths[i],
             )
             for i in range(self.num_structures)
         ]
+
+    def _stress_label(self, i: int) -> FloatArray | None:
+        """An absent label is None: stress is NaN where the structure is not periodic in all directions."""
+        return None if self.stress is None or np.isnan(self.stress[i]).any() else self.stress[i]
 
 
 def predict_structures(

@@ -1,0 +1,312 @@
+"""The command line from structure files to an exported potential, in this process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import yaml
+
+from aenet_ray.cli.main import main
+from aenet_ray.features import featurize as featurize_module
+from aenet_ray.potential import TorchANNPotential
+from aenet_ray.structures.readers import read_structures
+
+TIO2 = Path(__file__).parents[2] / "examples" / "data" / "tio2_ci100_xsf.tar.gz"
+
+
+def experiment(folder: Path, **changes) -> dict:
+    return {
+        "data": {"files": str(TIO2), "store": str(folder / "tio2.h5")},
+        "descriptor": {"species": ["Ti", "O"], "rad_order": 4, "rad_cutoff": 4.5, "ang_order": 2, "ang_cutoff": 3.5},
+        "network": [[5, "tanh"]],
+        "training": {
+            "iterations": 4,
+            "method": {"name": "adam", "mu": 0.01, "batchsize": 16},
+            "force_weight": 0.1,
+            "seed": 1,
+            "device": "cpu",
+            "atomic_energies": {"Ti": -1604.604515075, "O": -432.503149303},
+        },
+        "run": {"name": "tiny", "storage_path": str(folder / "runs")},
+    } | changes
+
+
+def write(path: Path, values: dict) -> str:
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """What ``train`` prints, and the run's folder."""
+    import contextlib
+    import io
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert main(["train", write(folder / "run.yaml", experiment(folder))]) == 0
+    return folder / "runs" / "tiny", out.getvalue(), err.getvalue()
+
+
+def test_train_leaves_and_says(trained):
+    run_dir, out, err = trained
+    for name in ("config.yaml", "environment.json", "history.csv", "history.json", "model.pt", "run.json",
+                 "report/errors.md", "report/learning_curve.png", "report/parity_energy.png",
+                 "report/parity_forces.png", "aenet/potential.Ti.nn.ascii", "aenet/potential.O.nn.ascii"):  # fmt: skip
+        assert (run_dir / name).stat().st_size > 0, name
+    assert (run_dir.parents[1] / "tio2.h5").exists()
+    lines = [line for line in err.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 4
+    assert re.match(r"epoch 1/4  train E +[\d.]+ meV/atom  F +[\d.]+ meV/Å  test  E", lines[0])
+    assert "trained in" in err
+    header, row = out.splitlines()[1:3]
+    for name in ("structures", "atoms", "E MAE (meV/atom)", "E RMSE (meV/atom)", "F MAE (meV/Å)", "F RMSE (meV/Å)"):
+        assert name in header
+    assert row.split()[:2] == ["validation", "10"]
+    assert "…" not in out, "cut to the width of a terminal that is not there"
+    assert out.splitlines()[-1] == f"potential, history and report in {run_dir}"
+
+
+def test_train_again(trained, folder, capsys):
+    """Refused; or finished already, and said so, if it may go on."""
+    run_dir, _, _ = trained
+    assert main(["train", str(folder / "run.yaml")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == (
+        f"error: {run_dir}: holds a run already. Go on with it by run.resume=auto, or choose another run.name."
+    )
+    before = (run_dir / "model.pt").read_bytes()
+    assert main(["train", str(folder / "run.yaml"), "run.resume=auto"]) == 0
+    assert len((run_dir / "history.csv").read_text().splitlines()) == 5
+    assert len((run_dir / "model.pt").read_bytes()) == len(before)
+    assert main(["train", str(folder / "run.yaml"), "run.resume=auto", "training.seed=2"]) == 2
+    assert "began with other settings (seed: 1 -> 2)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_quiet(trained, folder, capsys, before):
+    arguments = ["train", str(folder / "run.yaml"), f"run.name=quiet_{before}", "training.iterations=1"]
+    assert main(["--quiet", *arguments] if before else [*arguments, "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "validation" in captured.out
+    logging.getLogger("aenet_ray").setLevel(logging.INFO)
+
+
+def test_held_out_files_and_a_store(folder, trained, capsys):
+    """Validation and test in files of their own; the store as input."""
+    structures = read_structures(TIO2)
+    some = [s for s, _ in zip(structures, range(9), strict=False)]
+    from aenet_ray.structures.ase_io import write_ase
+
+    write_ase(some[:5], folder / "train.extxyz")
+    write_ase(some[5:7], folder / "validation.extxyz")
+    write_ase(some[7:], folder / "test.extxyz")
+    data = {"files": str(folder / "train.extxyz"), "validation": str(folder / "validation.extxyz"),
+            "test": [str(folder / "test.extxyz")]}  # fmt: skip
+    values = experiment(folder, data=data, export=False)
+    values["run"]["name"] = "held_out"
+    assert main(["train", write(folder / "held_out.yaml", values), "training.iterations=1"]) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:4]]
+    assert rows == [["validation", "2"], ["test", "2"]]
+    assert not (folder / "runs" / "held_out" / "aenet").exists()
+    assert main(["train", str(folder / "held_out.yaml"), f"data={{files: {folder / 'tio2.h5'}}}", "run.name=from_store",
+                 "training.iterations=1"]) == 0  # fmt: skip
+    assert "validation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.iteration=3"], "run.yaml: training.iteration: unknown setting; did you mean 'iterations'?"),
+        (["training.force_weight=2"], "training.force_weight: input should be less than or equal to 1 (found 2)."),
+        (["data.files=[none.xsf]"], "data: no such file: none.xsf; paths are relative to"),
+        (["network={Ti: [[5, tanh]]}", "run.name=x"], "arch: no layers for species 'O'; given are ['Ti']"),
+        (["descriptor.species=[Ti, Q]", "run.name=x"], "'Q'"),
+        (
+            ["descriptor.species=[Ti, N]", "run.name=x"],
+            "holds species O, which the descriptor (species Ti, N) does not",
+        ),
+        (["run.name=x", "run.resume=must"], "nothing to resume"),
+        (["iterations"], "override 'iterations': expected KEY=VALUE"),
+        (["run.name=x", "training.device=tpu"], "device"),
+    ],
+)
+def test_train_errors_are_said_before_anything_starts(trained, folder, capsys, overrides, message):
+    assert main(["train", str(folder / "run.yaml"), *overrides]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    last = captured.err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in captured.err
+    assert not (folder / "runs" / "x" / "history.csv").exists()
+
+
+def test_no_experiment(tmp_path, capsys):
+    assert main(["train", str(tmp_path / "none.yaml")]) == 2
+    assert f"error: {tmp_path}/none.yaml: no such file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def five(tmp_path):
+    """Five structures, one an isolated cluster."""
+    from aenet_ray.structures.ase_io import write_ase
+
+    found = [s for s, _ in zip(read_structures(TIO2), range(5), strict=False)]
+    found[4].cell = found[4].pbc = None
+    write_ase(found, tmp_path / "five.extxyz")
+    return found, str(tmp_path / "five.extxyz")
+
+
+def test_predict(trained, five, tmp_path, capsys):
+    run_dir, _, _ = trained
+    structures, path = five
+    model = TorchANNPotential.from_file(run_dir / "model.pt")
+    expected = model.predict(structures, eval_forces=True, eval_stress=True)
+    assert main(["predict", str(run_dir / "model.pt"), path]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == "# structure  n_atoms  energy/eV  energy_per_atom/eV"
+    assert [int(r.split()[-3]) for r in rows] == [s.n_atoms for s in structures]
+    np.testing.assert_allclose([float(r.split()[-2]) for r in rows], expected.total_energy, atol=1e-7)
+    np.testing.assert_allclose([float(r.split()[-1]) for r in rows], expected.total_energy_per_atom, atol=1e-7)
+    output = tmp_path / "predicted.extxyz"
+    assert main(["predict", str(run_dir / "model.pt"), path, "-o", str(output), "--stress"]) == 0
+    for k, atoms in enumerate(ase.io.read(output, ":")):
+        assert atoms.get_potential_energy() == pytest.approx(expected.total_energy[k], abs=1e-6)
+        np.testing.assert_allclose(atoms.get_forces(), expected.forces[k], atol=1e-6)
+        if k < 4:
+            np.testing.assert_allclose(atoms.get_stress(voigt=False), expected.stress[k], atol=1e-7)
+        else:
+            assert "stress" not in atoms.calc.results, "there is none without a cell"
+    assert main(["predict", str(run_dir / "model.pt"), path, "-o", str(output), "--no-forces"]) == 0
+    assert "forces" not in ase.io.read(output).calc.results
+
+
+def test_evaluate(trained, five, tmp_path, capsys):
+    run_dir, _, _ = trained
+    structures, path = five
+    output = tmp_path / "evaluation"
+    assert main(["evaluate", str(run_dir / "model.pt"), path, "-o", str(output)]) == 0
+    title, _, row, last = capsys.readouterr().out.splitlines()
+    assert title == f"Errors of {run_dir / 'model.pt'}"
+    assert last == f"table and parity plots in {output}"
+    assert {p.name for p in output.iterdir()} == {"errors.md", "parity_energy.png", "parity_forces.png"}
+    out = TorchANNPotential.from_file(run_dir / "model.pt").predict(structures, eval_forces=True)
+    energy = [abs(e - s.energy) / s.n_atoms for e, s in zip(out.total_energy, structures, strict=True)]
+    force = np.concatenate([f - s.forces for f, s in zip(out.forces, structures, strict=True)])
+    values = [float(v) for v in row.split()[-4:]]
+    assert values[0] == pytest.approx(1000 * np.mean(energy), rel=0.01)
+    assert values[3] == pytest.approx(1000 * np.sqrt((force**2).mean()), rel=0.01)
+    assert main(["evaluate", str(run_dir / "model.pt"), path, "-o", str(tmp_path / "e"), "--no-forces"]) == 0
+    assert "F MAE" not in capsys.readouterr().out
+    assert not (tmp_path / "e" / "parity_forces.png").exists()
+    store = str(run_dir.parents[1] / "tio2.h5")
+    assert main(["evaluate", str(run_dir / "model.pt"), store, "-o", str(tmp_path / "s")]) == 0
+    assert "tio2.h5" in capsys.readouterr().out
+
+
+def test_plot(trained, folder, tmp_path, capsys):
+    run_dir, _, _ = trained
+    assert main(["plot", str(run_dir)]) == 0
+    assert capsys.readouterr().out.strip() == str(run_dir / "report" / "learning_curve.png")
+    target = tmp_path / "new" / "curve.pdf"
+    assert main(["plot", str(run_dir / "history.csv"), "-o", str(target)]) == 0
+    assert target.read_bytes().startswith(b"%PDF")
+    assert main(["plot", str(tmp_path)]) == 2
+    assert "history.csv: no such file; expected the folder of a run, or its history.csv" in capsys.readouterr().err
+    (tmp_path / "history.csv").write_text((run_dir / "history.csv").read_text().splitlines()[0] + "\n")
+    assert main(["plot", str(tmp_path)]) == 2
+    assert "no epoch has finished yet" in capsys.readouterr().err
+
+
+def test_export(trained, tmp_path, capsys):
+    run_dir, _, _ = trained
+    assert main(["export", str(run_dir / "model.pt"), "-o", str(tmp_path / "out"), "--prefix", "tio2"]) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert names == ["tio2.Ti.nn.ascii", "tio2.O.nn.ascii"]
+    for name in names:
+        at_the_end_of_training = run_dir / "aenet" / name.replace("tio2", "potential")
+        assert (tmp_path / "out" / name).read_text().replace("tio2", "potential") == at_the_end_of_training.read_text()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
+def test_wrong_model_files(command, five, tmp_path, capsys):
+    _, path = five
+    (tmp_path / "wrong.pt").write_bytes(b"PK nonsense")
+    rest = [] if command == "export" else [path]
+    for model, message in ((path, "cannot be read as a model file"), ("wrong.pt", "cannot be read as a model file"),
+                           ("none.pt", "no such model file or checkpoint")):  # fmt: skip
+        assert main([command, str(tmp_path / model), *rest]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: ")
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+        assert captured.out == ""
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_wrong_structure_files(trained, command, tmp_path, capsys):
+    run_dir, _, _ = trained
+    (tmp_path / "si.xsf").write_text("ATOMS\nSi 0 0 0\nSi 0 0 2.3\n")
+    for name, message in (("none.xsf", "none.xsf"), ("si.xsf", "Si")):
+        assert main([command, str(run_dir / "model.pt"), str(tmp_path / name), "-o", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert message in error
+        assert "Traceback" not in error
+
+
+def test_featurize_is_what_training_finds(trained, folder, tmp_path, capsys, monkeypatch):
+    store = str(folder / "tio2.h5")
+    assert main(["featurize", store, "--descriptor", str(folder / "run.yaml")]) == 0
+    entry = Path(capsys.readouterr().out.strip())
+    assert str(entry) == json.loads((folder / "runs" / "tiny" / "run.json").read_text())["features"]
+
+    alone = tmp_path / "descriptor.json"
+    alone.write_text(json.dumps(experiment(folder)["descriptor"]))
+    assert main(["featurize", store, "--descriptor", str(alone), "-o", str(tmp_path / "f")]) == 0
+    assert Path(capsys.readouterr().out.strip()) == tmp_path / "f" / entry.name
+    assert (
+        main(["featurize", store, "--descriptor", str(alone), "-o", str(tmp_path / "f"), "--precision", "float32"]) == 0
+    )
+    single = Path(capsys.readouterr().out.strip())
+    assert json.loads((single / "index.json").read_text())["dtype"] == "float32"
+
+    # A run in float32 takes what is there: making a shard would fail.
+    monkeypatch.setattr(featurize_module, "write_shard", None)
+    values = experiment(folder, data={"files": store}, features=str(tmp_path / "f"))
+    values["run"]["name"] = "featurized"
+    arguments = ["train", write(tmp_path / "run.yaml", values), "training.precision=float32", "training.iterations=1"]
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        ("{rad_order: 3}", [], "descriptor.yaml: species: is required and was not given."),
+        ("[1]", [], "holds list, expected a mapping"),
+        (
+            "{species: [Si], rad_order: 3, rad_cutoff: 4, ang_order: 1, ang_cutoff: 3}",
+            [],
+            "which the descriptor (species Si)",
+        ),
+        ("{}", ["--actors", "0"], "--actors: 0, expected at least 1"),
+    ],
+)
+def test_featurize_errors(trained, folder, tmp_path, capsys, text, more, message):
+    (tmp_path / "descriptor.yaml").write_text(text)
+    arguments = ["featurize", str(folder / "tio2.h5"), "--descriptor", str(tmp_path / "descriptor.yaml")]
+    assert main([*arguments, "-o", str(tmp_path / "f"), *more]) == 2
+    assert message in capsys.readouterr().err
