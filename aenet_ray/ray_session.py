@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 # Settings that Ray reads from the environment; what the user has set stays. Train hands its own on to all workers.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A report returns when the controller looks next: 2 s by default. Five looks a second take 2 % of a core, and 1 % of each worker.
+    # A report returns when the controller looks next: 2 s by default. Five looks a second take 2 % of a core, and 1 %
+    # of each worker's.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # Workers stay in the driver's directory, so that relative paths in a run file mean what they say.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
