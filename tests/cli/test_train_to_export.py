@@ -310,3 +310,15 @@ def test_featurize_errors(trained, folder, tmp_path, capsys, text, more, message
     arguments = ["featurize", str(folder / "tio2.h5"), "--descriptor", str(tmp_path / "descriptor.yaml")]
     assert main([*arguments, "-o", str(tmp_path / "f"), *more]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_featurize_on_ray(trained, folder, tmp_path, capsys, ray_local):
+    """The same entry, with the same numbers, from a pool of actors."""
+    store, descriptor = str(folder / "tio2.h5"), str(folder / "run.yaml")
+    assert main(["featurize", store, "--descriptor", descriptor, "-o", str(tmp_path), "--actors", "2"]) == 0
+    entry = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    local = Path(json.loads((folder / "runs" / "tiny" / "run.json").read_text())["features"])
+    assert entry == tmp_path / local.name
+    for name in ("shard_000000/features.npy", "composition.npy"):
+        np.testing.assert_array_equal(np.load(entry / name), np.load(local / name))

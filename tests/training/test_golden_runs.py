@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
+from potentials import golden as golden_case
+from potentials import set_weights
 
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.potential import TorchANNPotential
@@ -15,21 +13,12 @@ from aenet_ray.structures.structure import Structure
 from aenet_ray.training.config import METHODS, RunConfig, TorchTrainingConfig
 from aenet_ray.training.spec import RunSpec
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CASES = ["train_fullbatch_adam_forces", "train_fullbatch_adam_no_normalization", "train_fullbatch_sgd_energy"]
-
-
-def set_weights(potential: TorchANNPotential, layers: dict) -> None:
-    with torch.no_grad():
-        for symbol, golden in layers.items():
-            for (weight, bias), values in zip(potential.model.net.layers(symbol), golden, strict=True):
-                weight.copy_(torch.tensor(values["weight"], dtype=torch.float64))
-                bias.copy_(torch.tensor(values["bias"], dtype=torch.float64))
 
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
-    golden = json.loads((GOLDEN / f"{request.param}.json").read_text())
+    golden = golden_case(request.param)
     given = golden["config"]
     descriptor = ChebyshevDescriptor(**golden["descriptor"])
     hidden = [tuple(layer) for layer in golden["network"]["hidden_layers"]]

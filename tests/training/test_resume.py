@@ -102,7 +102,7 @@ def test_rotation_and_best_model(features, tmp_path):
     losses = best["training_history"]["test_loss"]
     assert losses[-1] == min(losses) == best["best_val_loss"]
     whole = read_model_file(run_dir / "checkpoints" / "checkpoint_epoch_0007.pt")["training_history"]["test_loss"]
-    assert best["epoch"] == int(np.argmin(whole))
+    assert best["epoch"] == int(np.argmin(np.asarray(whole)))
 
     everything = train(prepare(features, tmp_path / "all", settings(max_checkpoints=None, save_best=False)))
     assert len(list((everything / "checkpoints").iterdir())) == EPOCHS
