@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field, PositiveFloat, field_validator
 
 from aenet_ray.config import Config
-from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.errors import ConfigError
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+
+if TYPE_CHECKING:
+    from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 
 Layers = list[tuple[int, str]]
 
@@ -32,6 +34,10 @@ class DescriptorConfig(Config):
     dtype: Literal["float32", "float64"] = "float64"
 
     def build(self) -> ChebyshevDescriptor:
+        import torch
+
+        from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+
         values = self.model_dump() | {"dtype": getattr(torch, self.dtype)}
         return ChebyshevDescriptor(**values)
 
@@ -95,6 +101,22 @@ class ExperimentConfig(Config):
         if isinstance(self.network, dict):
             return self.network
         return {s: list(self.network) for s in self.descriptor.species}
+
+    def check(self) -> None:
+        """Look for what can be wrong before anything is imported or started.
+
+        Raises:
+            ConfigError: Files are missing, or settings contradict each other.
+        """
+        data = self.data
+        missing = [f for f in (*data.files, *data.validation, *data.test) if not Path(f).exists()]
+        if missing:
+            raise ConfigError(f"data: no such file: {', '.join(missing)}; paths are relative to {Path.cwd()}.")
+        if data.validation and self.training.testpercent and "testpercent" in self.training.model_fields_set:
+            raise ConfigError("data.validation and training.testpercent are both set; give one of them.")
+        for symbol in self.descriptor.species:
+            if symbol not in self.arch():
+                raise ConfigError(f"network: no layers for species {symbol!r}; given are {sorted(self.arch())}.")
 
     def to_dict(self) -> dict[str, Any]:
         values = self.model_dump(mode="json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,9 @@ from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
-from aenet_ray.training.driver import choose_device, ray_for, train_run
-from aenet_ray.training.prepare import Split, continues, holds_run, prepare_run
+from aenet_ray.training.driver import choose_device, train_run
+from aenet_ray.training.prepare import Split, continues, prepare_run
+from aenet_ray.training.run_folder import new_run_dir, ray_for
 from aenet_ray.training.spec import torch_dtype
 
 
@@ -233,22 +233,6 @@ class TorchANNPotential:
             atomic_energies=model.atomic_energies,
             training_set=name,
         )
-
-
-def new_run_dir(run: RunConfig) -> Path:
-    """Folder of a new run, absolute: workers have other working directories.
-
-    Raises:
-        TrainingError: It cannot be made; or it holds a run or none, against ``run.resume``.
-    """
-    name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    path = Path(run.storage_path).absolute() / name
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"{path}: the run's folder cannot be made: {error}") from None
-    holds_run(path, run.resume)  # before anything in it is touched
-    return path
 
 
 def make_features(

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from aenet_ray.errors import ConfigError
 from aenet_ray.experiment import DataConfig, ExperimentConfig, environment, write_json
 from aenet_ray.inference.evaluate import Evaluation, evaluate_store
 from aenet_ray.models.ann import ANNModel
-from aenet_ray.potential import TorchANNPotential, make_features, new_run_dir
+from aenet_ray.potential import TorchANNPotential, make_features
 from aenet_ray.structures.build import build_store
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.tables import error_markdown
-from aenet_ray.training.driver import ray_for, train_run
+from aenet_ray.training.driver import train_run
 from aenet_ray.training.prepare import Split, continues, prepare_run
+from aenet_ray.training.run_folder import new_run_dir, ray_for
 from aenet_ray.training.spec import IDS, torch_dtype, write_text
 
 logger = logging.getLogger(__name__)
@@ -46,13 +46,15 @@ def run_experiment(config: ExperimentConfig) -> Finished:
     Raises:
         AenetRayError: Input does not fit; before any worker starts.
     """
-    check_names(config)
+    config.check()
+    run_dir = new_run_dir(config.run)
     with ray_for(config.scaling):
-        return _walk(config)
+        return walk(config, run_dir)
 
 
-def _walk(config: ExperimentConfig) -> Finished:
-    run_dir, training = new_run_dir(config.run), config.training
+def walk(config: ExperimentConfig, run_dir: Path) -> Finished:
+    """The road itself, in a folder that is there and with Ray running if it is wanted."""
+    training = config.training
     store, split = structures_of(config.data, run_dir, progress=training.show_progress)
     descriptor = config.descriptor.build()
     features = make_features(store, descriptor, training, Path(config.features_folder), config.scaling)
@@ -68,19 +70,6 @@ def _walk(config: ExperimentConfig) -> Finished:
     if config.export:
         potential.to_aenet_ascii(run_dir / "aenet", prefix="potential")
     return Finished(run_dir, potential, evaluations)
-
-
-def check_names(config: ExperimentConfig) -> None:
-    """Raises:
-    ConfigError: Files are missing, or settings contradict each other; all of them at once.
-    """
-    data = config.data
-    missing = [f for f in (*data.files, *data.validation, *data.test) if not Path(f).exists()]
-    if missing:
-        raise ConfigError(f"data: no such file: {', '.join(missing)}; paths are relative to {Path.cwd()}.")
-    if data.validation and config.training.testpercent and "testpercent" in config.training.model_fields_set:
-        raise ConfigError("data.validation and training.testpercent are both set; give one of them.")
-    ANNModel(config.arch(), config.descriptor.build())
 
 
 def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[StructureStore, Split | None]:

@@ -22,15 +22,19 @@ def run(args: argparse.Namespace) -> int:
     from aenet_ray.config import apply_overrides, read_yaml
     from aenet_ray.experiment import ExperimentConfig
     from aenet_ray.tables import print_errors
+    from aenet_ray.training.run_folder import new_run_dir, ray_for
 
     values = apply_overrides(read_yaml(args.experiment), args.overrides)
     if args.quiet:
         apply_overrides(values, ["training.show_progress=false"])
     config = ExperimentConfig.from_mapping(values, args.experiment)
+    config.check()
+    run_dir = new_run_dir(config.run)
+    # Ray takes seconds to start, and so do the imports of the road: both at once.
+    with ray_for(config.scaling, warm=("aenet_ray.workflow",)):
+        from aenet_ray.workflow import walk
 
-    from aenet_ray.workflow import run_experiment
-
-    finished = run_experiment(config)
+        finished = walk(config, run_dir)
     if finished.evaluations:
         print_errors([e.row() for e in finished.evaluations], "Errors")
     print(f"potential, history and report in {finished.run_dir}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -54,15 +53,6 @@ def epoch_printer(epochs: int, *, show: bool, lines: int = 100) -> Iterator[OnEp
             advance(1)
 
         yield on_epoch
-
-
-def ray_for(scaling: ScalingConfig | None) -> AbstractContextManager[Any]:
-    """One Ray for featurizing and training, which takes seconds to start; nothing where there is no scaling."""
-    if scaling is None:
-        return nullcontext()
-    from aenet_ray.training.ray_runtime import ensure_ray
-
-    return ensure_ray(scaling.num_workers * scaling.cpus_per_worker)
 
 
 def train_run(run_dir: Path, scaling: ScalingConfig | None, run: RunConfig, *, show_progress: bool) -> None:

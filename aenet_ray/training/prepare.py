@@ -21,7 +21,8 @@ from aenet_ray.structures.split import split_indices
 from aenet_ray.structures.structure import FloatArray, IntArray
 from aenet_ray.training.config import TorchTrainingConfig
 from aenet_ray.training.loggers import check_loggers
-from aenet_ray.training.spec import RESUME, SPEC, RunSpec
+from aenet_ray.training.run_folder import holds_run
+from aenet_ray.training.spec import RESUME, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,25 +129,6 @@ def initial_weights(model: ANNModel, seed: int | None) -> dict[str, torch.Tensor
         torch.manual_seed(seed)
         fresh = ANNModel(model.net.arch, model.descriptor, model.dtype)
     return dict(fresh.state_dict())
-
-
-def holds_run(run_dir: Path, mode: str) -> bool:
-    """Whether the folder holds a run that is to go on.
-
-    Args:
-        mode: ``RunConfig.resume``.
-
-    Raises:
-        TrainingError: It holds a run that may not be resumed; or none, and one must be there.
-    """
-    there = (run_dir / SPEC).exists()
-    if mode == "must" and not there:
-        raise TrainingError(f"{run_dir}: nothing to resume (run.resume is 'must').")
-    if mode == "never" and there:
-        raise TrainingError(
-            f"{run_dir}: holds a run already. Go on with it by run.resume=auto, or choose another run.name."
-        )
-    return there
 
 
 def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, config: TorchTrainingConfig) -> bool:

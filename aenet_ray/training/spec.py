@@ -19,8 +19,9 @@ from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.structure import IntArray
 from aenet_ray.training.config import TorchTrainingConfig
+from aenet_ray.training.run_folder import SPEC
 
-SPEC, IDS, INITIAL, RESUME = "run.json", "split.npz", "initial.pt", "resume.pt"
+IDS, INITIAL, RESUME = "split.npz", "initial.pt", "resume.pt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,62 @@
+"""The folder of a run: made, or found, before anything expensive is imported or started."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from aenet_ray.errors import TrainingError
+from aenet_ray.training.config import RunConfig, ScalingConfig
+
+SPEC = "run.json"
+
+
+def new_run_dir(run: RunConfig) -> Path:
+    """Folder of a new run, absolute: workers have other working directories.
+
+    Raises:
+        TrainingError: It cannot be made; or it holds a run or none, against ``run.resume``.
+    """
+    name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    path = Path(run.storage_path).absolute() / name
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{path}: the run's folder cannot be made: {error}") from None
+    holds_run(path, run.resume)  # before anything in it is touched
+    return path
+
+
+def holds_run(run_dir: Path, mode: str) -> bool:
+    """Whether the folder holds a run that is to go on.
+
+    Args:
+        mode: ``RunConfig.resume``.
+
+    Raises:
+        TrainingError: It holds a run that may not be resumed; or none, and one must be there.
+    """
+    there = (run_dir / SPEC).exists()
+    if mode == "must" and not there:
+        raise TrainingError(f"{run_dir}: nothing to resume (run.resume is 'must').")
+    if mode == "never" and there:
+        raise TrainingError(
+            f"{run_dir}: holds a run already. Go on with it by run.resume=auto, or choose another run.name."
+        )
+    return there
+
+
+def ray_for(scaling: ScalingConfig | None, warm: Sequence[str] = ()) -> AbstractContextManager[Any]:
+    """One Ray for featurizing and training, which takes seconds to start; nothing where there is no scaling.
+
+    Args:
+        warm: Modules to import while it starts.
+    """
+    if scaling is None:
+        return nullcontext()
+    from aenet_ray.ray_session import ensure_ray
+
+    return ensure_ray(scaling.num_workers * scaling.cpus_per_worker, warm=warm)
