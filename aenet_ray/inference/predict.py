@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +17,9 @@ from aenet_ray.config import Config
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.structure import FloatArray, Structure
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 
 class PredictionConfig(Config):
@@ -28,7 +34,7 @@ class PredictionConfig(Config):
     """Keep the energies of atoms in ``PredictOut.atom_energies``."""
     batch_size: PositiveInt = 32
     num_workers: int = Field(0, ge=0)
-    """Batches prepared in the background."""
+    """Batches worked on at a time, by threads beside this one; 0: one after the other."""
 
 
 @dataclass(slots=True)
@@ -176,11 +182,29 @@ def predict_structures(
         [], [] if forces else None, [] if stress else None, [], [] if config.print_atomic_energies else None,
         [], [], [], {} if config.timing else None, [], [],
     )  # fmt: skip
-    for part in _chunks(structures, config.batch_size):
+
+    def predict(part: list[Structure]) -> tuple[list[Structure], StructureBlock, BlockPrediction]:
         block = StructureBlock.from_structures(part)
-        result = predict_block(model, block, forces=forces, stress=stress)
+        return part, block, predict_block(model, block, forces=forces, stress=stress)
+
+    for part, block, result in _in_order(predict, _chunks(structures, config.batch_size), config.num_workers):
         _append(out, part, block, result)
     return out
+
+
+def _in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) -> Iterator[R]:
+    """Results in the order of the items; with threads, two items each are under way, never all of them."""
+    if n_threads == 0:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == 2 * n_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
