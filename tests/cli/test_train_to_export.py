@@ -132,7 +132,7 @@ def test_held_out_files_and_a_store(folder, trained, capsys):
         (["training.iteration=3"], "run.yaml: training.iteration: unknown setting; did you mean 'iterations'?"),
         (["training.force_weight=2"], "training.force_weight: input should be less than or equal to 1 (found 2)."),
         (["data.files=[none.xsf]"], "data: no such file: none.xsf; paths are relative to"),
-        (["network={Ti: [[5, tanh]]}", "run.name=x"], "arch: no layers for species 'O'; given are ['Ti']"),
+        (["network={Ti: [[5, tanh]]}", "run.name=x"], "no layers for species 'O'; given are ['Ti']"),
         (["descriptor.species=[Ti, Q]", "run.name=x"], "'Q'"),
         (
             ["descriptor.species=[Ti, N]", "run.name=x"],
