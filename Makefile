@@ -42,7 +42,7 @@ pyg: $(READY)
 		--no-build-isolation --no-deps --no-cache-dir --force-reinstall torch-scatter torch-cluster
 
 demo: $(READY)
-	$(BIN)/python examples/demo.py $(ARGS)
+	$(BIN)/aenet-ray train examples/tio2.yaml $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -243,6 +244,13 @@ def _save(path: Path, values: np.ndarray) -> None:
     os.replace(temporary, path)
 
 
+def _clear_away(entry: Path, age: float = 3600.0) -> None:
+    """Remove what killed runs were writing; younger ones may belong to a run that is still going."""
+    for folder in entry.glob(".shard_*"):
+        if time.time() - folder.stat().st_mtime > age:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 ShardRunner = Callable[[StructureStore, Path, ChebyshevDescriptor, str, Sequence[Shard], Callable[[int], None]], None]
 """Makes the given shards, calling back with the structures of each one done."""
 
@@ -300,6 +308,7 @@ def featurize(
         logger.info("features: %d structures already there in %s, nothing to do", store.n_structures, entry)
         return entry
     entry.mkdir(parents=True, exist_ok=True)
+    _clear_away(entry)
     n_missing = sum(s.stop - s.start for s in missing)
     if n_missing < store.n_structures:
         logger.info(

@@ -100,7 +100,9 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
             run_config=ray.train.RunConfig(
                 name=f"ray-{time.time_ns()}",
                 storage_path=str(run_dir / "ray"),
-                failure_config=ray.train.FailureConfig(max_failures=run.max_failures),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=run.max_failures, controller_failure_limit=run.max_failures
+                ),
             ),
             torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=300),
         )
