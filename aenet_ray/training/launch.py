@@ -85,6 +85,8 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
     spec = RunSpec.load(run_dir)
     with ensure_ray(num_cpus=scaling.num_workers * scaling.cpus_per_worker):
         check_resources(scaling)
+        # A group that cannot start is a failure like any other; Ray would try for ever.
+        failures: dict[str, Any] = dict.fromkeys(("max_failures", "controller_failure_limit"), run.max_failures)
         trainer = torch_trainer(
             train_worker,
             train_loop_config={
@@ -100,9 +102,7 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
             run_config=ray.train.RunConfig(
                 name=f"ray-{time.time_ns()}",
                 storage_path=str(run_dir / "ray"),
-                failure_config=ray.train.FailureConfig(
-                    max_failures=run.max_failures, controller_failure_limit=run.max_failures
-                ),
+                failure_config=ray.train.FailureConfig(**failures),
             ),
             torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=300),
         )
