@@ -219,8 +219,11 @@ def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEp
     if (start := starting_point(run_dir, folder)) is not None:
         state.restore(*start)
     keeper = Keeper(state, run_dir, comm)
+    finished = time.perf_counter()
     while state.epoch < spec.epochs:
-        row = run_epoch(state, comm)
+        between = time.perf_counter() - finished
+        row = run_epoch(state, comm) | {"between_time": between}
+        finished = time.perf_counter()
         keeper.after_epoch(row)
         if on_epoch is not None:
             on_epoch(row, state.epoch == spec.epochs)

@@ -29,8 +29,10 @@ COLUMNS = (
     "data_time",
     "step_time",
     "validation_time",
+    "between_time",
 )
-"""Energies in eV/atom, forces in eV/Å, times in s. Training values are running ones, measured before each
+"""Energies in eV/atom, forces in eV/Å, times in s; between_time is what passed since the epoch before: history,
+checkpoint, reports. Training values are running ones, measured before each
 update, until the last row, which is a full pass; NaN where there is nothing to measure."""
 
 Row = dict[str, float]
