@@ -1,9 +1,12 @@
-"""Accuracy on published data: train, choose by validation, evaluate the test set once.
+"""Accuracy on published data: settings chosen by validation, the test set evaluated once at the end.
 
     python benchmarks/accuracy.py tio2-energy|tio2-forces|si|mo [--data ../shared/data] [--output runs/accuracy]
 
 Prints a Markdown table beside published values and writes learning-curve and parity plots into the run's folder.
 The data are not in the repository; see benchmarks/README.md.
+
+The learning rate ends at nearly zero and the last weights count. The epoch of the lowest validation RMSE would be
+drawn by lot: of TiO2's 345 validation structures, two (Ti-Ti at 1.4 Å) make more than 90 % of the squared error.
 """
 
 from __future__ import annotations
@@ -53,15 +56,16 @@ class Case:
 
 TIO2_REFERENCES = {"Ti": -1604.604515075, "O": -432.503149303}  # of the published fits, eV
 AENET = {"ænet, energies only, its own blind set of 770": (2.20, 4.98, None, None)}
+TIO2_DESCRIPTOR = {"species": ["Ti", "O"], "rad_order": 16, "rad_cutoff": 6.5, "ang_order": 4, "ang_cutoff": 5.0}
 COSINE = {"use_scheduler": True, "scheduler": "cosine", "seed": 1, "max_checkpoints": 1}
 
 CASES = {
     "tio2-energy": Case(
-        descriptor={"species": ["Ti", "O"], "rad_order": 16, "rad_cutoff": 8.0, "ang_order": 4, "ang_cutoff": 6.5},
+        descriptor=TIO2_DESCRIPTOR,
         hidden=(40, 40),
         training=COSINE
         | {
-            "iterations": 100,
+            "iterations": 150,
             "method": {"name": "natural_gradient", "lr": 0.3, "batchsize": 256},
             "precision": "float32",
             "atomic_energies": TIO2_REFERENCES,
@@ -69,13 +73,14 @@ CASES = {
         published=AENET,
     ),
     "tio2-forces": Case(
-        descriptor={"species": ["Ti", "O"], "rad_order": 16, "rad_cutoff": 6.5, "ang_order": 4, "ang_cutoff": 6.5},
+        descriptor=TIO2_DESCRIPTOR,
         hidden=(40, 40),
         training=COSINE
         | {
-            "iterations": 100,
+            "iterations": 200,
             "method": {"name": "adam", "mu": 0.003, "batchsize": 32},
-            "force_weight": 0.1,
+            "force_weight": 0.05,
+            "precision": "float32",
             "atomic_energies": TIO2_REFERENCES,
         },
         published=AENET
@@ -94,10 +99,10 @@ CASES = {
     ),
     "mo": Case(
         descriptor={"species": ["Mo"], "rad_order": 16, "rad_cutoff": 6.0, "ang_order": 4, "ang_cutoff": 5.0},
-        hidden=(24, 24),
+        hidden=(40, 40),
         training=COSINE
         | {
-            "iterations": 300,
+            "iterations": 600,
             "method": {"name": "adam", "mu": 0.003, "batchsize": 4},
             "force_weight": 0.1,
         },
@@ -220,17 +225,14 @@ def benchmark(name: str, data: Path, output: Path, workers: int, seed: int | Non
     stores = stores_of(name, data, output)
     run = RunConfig(name=f"{name}-{datetime.now():%Y%m%d-%H%M%S}", storage_path=str(output))
     potential, run_dir = train(case, stores, run, ScalingConfig(num_workers=workers) if workers else None)
-    best = run_dir / "checkpoints" / "best_model.pt"
-    chosen = TorchANNPotential.from_file(best)
-    evaluations = evaluate(chosen, stores, forces=case.training.get("force_weight", 0.0) > 0)
+    evaluations = evaluate(potential, stores, forces=case.training.get("force_weight", 0.0) > 0)
     seconds = time.perf_counter() - start
     report = run_dir / "report"
     report.mkdir(exist_ok=True)
     write_errors(report, evaluations)
     learning_curve(potential.history, report / "learning_curve.png")
-    epoch, epochs = chosen.metadata["epoch"] + 1, case.training["iterations"]
     text = [error_markdown([e.row() for e in evaluations]), "", table(case, evaluations[-1], seconds), ""]
-    text += [tail(evaluations[-1]), f"epoch {epoch} of {epochs}, lowest validation loss; plots in {report}"]
+    text += [tail(evaluations[-1]), f"weights of the last epoch; plots in {report}"]
     (report / "accuracy.md").write_text("\n".join(text) + "\n")
     print("\n".join(text))
 

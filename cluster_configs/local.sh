@@ -64,6 +64,20 @@ stop() {
   echo "stopped pid $pid"
 }
 
+# A head that has just started takes jobs only some seconds later, when its agent is up.
+submit() {
+  local status errors
+  errors=$(mktemp)
+  for _ in $(seq 30); do
+    status=0
+    ray job submit --address "$JOBS_ADDRESS" "$@" 2> >(tee "$errors" >&2) || status=$?
+    if ((status == 0)) || ! grep -q "No available agent" "$errors"; then break; fi
+    sleep 1
+  done
+  rm -f "$errors"
+  return "$status"
+}
+
 case ${1:-} in
   start) start ;;
   stop) stop ;;
@@ -71,7 +85,7 @@ case ${1:-} in
   submit)
     shift
     is_ready || { echo "no head at $JOBS_ADDRESS: run '$0 start' first" >&2; exit 1; }
-    ray job submit --address "$JOBS_ADDRESS" "$@"
+    submit "$@"
     ;;
   *) echo "usage: $0 start|stop|status|submit -- COMMAND..." >&2; exit 2 ;;
 esac
