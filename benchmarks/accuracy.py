@@ -125,7 +125,7 @@ def tio2_parts(data: Path) -> Parts:
 
 
 def mlearn_parts(data: Path, element: str) -> Parts:
-    """The authors' test set, and every tenth of each group of their training set for validation."""
+    """The authors' test set, and a tenth (rounded down) of each group of their training set for validation."""
     from ase.io import iread
 
     file = data / "mlearn" / f"{element}_train.extxyz.gz"
