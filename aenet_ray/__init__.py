@@ -16,6 +16,7 @@ __all__ = [
     "AdamW",
     "AenetCalculator",
     "ChebyshevDescriptor",
+    "NaturalGradient",
     "PredictOut",
     "PredictionConfig",
     "RunConfig",
@@ -37,7 +38,15 @@ if TYPE_CHECKING:
     from aenet_ray.structures.store import StructureStore
     from aenet_ray.structures.structure import Structure
     from aenet_ray.train_out import TrainOut
-    from aenet_ray.training.config import SGD, Adam, AdamW, RunConfig, ScalingConfig, TorchTrainingConfig
+    from aenet_ray.training.config import (
+        SGD,
+        Adam,
+        AdamW,
+        NaturalGradient,
+        RunConfig,
+        ScalingConfig,
+        TorchTrainingConfig,
+    )
 else:
     _HOMES = {
         "AenetCalculator": "calculators.ase",
@@ -49,7 +58,10 @@ else:
         "TorchANNPotential": "potential",
         "TrainOut": "train_out",
         "build_store": "structures.build",
-    } | dict.fromkeys(("SGD", "Adam", "AdamW", "RunConfig", "ScalingConfig", "TorchTrainingConfig"), "training.config")
+    } | dict.fromkeys(
+        ("SGD", "Adam", "AdamW", "NaturalGradient", "RunConfig", "ScalingConfig", "TorchTrainingConfig"),
+        "training.config",
+    )
 
     def __getattr__(name: str) -> object:
         if name in _HOMES:

@@ -10,7 +10,9 @@ from pydantic import Field, PositiveFloat, field_validator
 
 from aenet_ray.config import Config
 from aenet_ray.errors import ConfigError
+from aenet_ray.models.architecture import check_architecture
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+from aenet_ray.training.loggers import check_loggers
 
 if TYPE_CHECKING:
     from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
@@ -114,9 +116,14 @@ class ExperimentConfig(Config):
             raise ConfigError(f"data: no such file: {', '.join(missing)}; paths are relative to {Path.cwd()}.")
         if data.validation and self.training.testpercent and "testpercent" in self.training.model_fields_set:
             raise ConfigError("data.validation and training.testpercent are both set; give one of them.")
-        for symbol in self.descriptor.species:
-            if symbol not in self.arch():
-                raise ConfigError(f"network: no layers for species {symbol!r}; given are {sorted(self.arch())}.")
+        check_architecture(self.arch(), self.descriptor.species)
+        check_loggers(self.run.loggers)
+        if self.export and self.descriptor.ang_cutoff > self.descriptor.rad_cutoff:
+            raise ConfigError(
+                f"descriptor.ang_cutoff ({self.descriptor.ang_cutoff} Å) is longer than rad_cutoff "
+                f"({self.descriptor.rad_cutoff} Å): ænet evaluates such a potential differently. Shorten it, or "
+                "set export: false."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         values = self.model_dump(mode="json")

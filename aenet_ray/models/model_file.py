@@ -13,7 +13,9 @@ import torch
 from aenet_ray.errors import CheckpointError
 
 SCHEMA_VERSION = "2.0"
-REQUIRED = ("architecture", "descriptor_config", "model_state_dict", "normalization")
+REQUIRED = (
+    "architecture", "descriptor_config", "model_state_dict", "precision", "normalization", "atomic_energies",
+)  # fmt: skip
 
 
 def write_model_file(path: str | Path, payload: dict[str, Any]) -> Path:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from aenet_ray.errors import ConfigError
-
-Architecture = Mapping[str, Sequence[tuple[int, str]]]
-"""Species to hidden layers, ``{'Ti': [(15, 'tanh'), (15, 'tanh')]}``."""
+from aenet_ray.models.architecture import Architecture, check_architecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +35,7 @@ def _pull_scaled_tanh(d: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return d * (1.7159 * (2.0 / 3.0) * (1.0 - torch.tanh(x * (2.0 / 3.0)).square()))
 
 
+# Of the names in ``architecture.ACTIVATION_NAMES``.
 ACTIVATIONS: dict[str, Activation] = {
     "linear": Activation(lambda x: x, lambda d, x, y: d),
     "tanh": Activation(torch.tanh, lambda d, x, y: torch.ops.aten.tanh_backward(d, y)),
@@ -45,36 +43,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "mtanh": Activation(scaled_tanh, _pull_scaled_tanh),
     "twist": Activation(lambda x: scaled_tanh(x) + 0.1 * x, lambda d, x, y: _pull_scaled_tanh(d, x, y) + 0.1 * d),
 }
-"""In the order of ænet's integer codes 0 to 4."""
-
-
-def check_architecture(arch: Architecture, species: Sequence[str]) -> dict[str, list[tuple[int, str]]]:
-    """The hidden layers of each descriptor species, activations in lower case.
-
-    Raises:
-        ConfigError: A species is missing, has no layers, a layer is no (nodes, activation) pair, the number
-            of nodes is not a positive integer or the activation is unknown.
-    """
-    checked = {}
-    for symbol in species:
-        if symbol not in arch:
-            raise ConfigError(f"arch: no layers for species {symbol!r}; given are {sorted(arch)}.")
-        layers = list(arch[symbol])
-        if not layers:
-            raise ConfigError(f"arch[{symbol!r}]: empty; expected hidden layers such as [(15, 'tanh')].")
-        checked[symbol] = [_check_layer(symbol, layer) for layer in layers]
-    return checked
-
-
-def _check_layer(symbol: str, layer: object) -> tuple[int, str]:
-    if not isinstance(layer, (tuple, list)) or len(layer) != 2:
-        raise ConfigError(f"arch[{symbol!r}]: layer {layer!r}; expected a pair (nodes, activation).")
-    nodes, name = layer
-    if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 1:
-        raise ConfigError(f"arch[{symbol!r}]: {nodes!r} nodes; expected a positive integer.")
-    if str(name).lower() not in ACTIVATIONS:
-        raise ConfigError(f"arch[{symbol!r}]: activation {name!r}; expected one of {', '.join(ACTIVATIONS)}.")
-    return int(nodes), str(name).lower()
 
 
 class SpeciesNetworks(nn.Module):

@@ -149,8 +149,8 @@ class TorchTrainingConfig(Config):
     """Relative to the run directory; None writes no checkpoints."""
     checkpoint_interval: int = Field(1, ge=0)
     """A checkpoint at least every so many epochs; 0: only the last and the best."""
-    checkpoint_seconds: float = Field(10.0, ge=0)
-    """Epochs shorter than this share a checkpoint: none is written sooner after the one before. 0: never waits."""
+    checkpoint_seconds: float = Field(0.0, ge=0)
+    """None is written sooner than this after the one before, for slow disks; a checkpoint costs milliseconds."""
     max_checkpoints: PositiveInt | None = 3
     """Newest numbered checkpoints kept; None keeps all."""
     save_best: bool = True
@@ -163,6 +163,13 @@ class TorchTrainingConfig(Config):
     scheduler_factor: float = Field(0.5, gt=0, lt=1)
     scheduler_min_lr: float = Field(1e-6, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_scheduler_is_used(cls, values: object) -> object:
+        if isinstance(values, dict) and "scheduler" in values and "use_scheduler" not in values:
+            return {**values, "use_scheduler": True}
+        return values
+
     @field_validator("method", mode="before")
     @classmethod
     def _method_from_mapping(cls, value: object) -> object:
@@ -170,7 +177,7 @@ class TorchTrainingConfig(Config):
             return Adam()
         if isinstance(value, str):
             value = {"name": value}
-        if not isinstance(value, (dict, Adam, SGD)):
+        if not isinstance(value, (dict, *METHODS.values())):
             raise ValueError("expected Adam(...), AdamW(...), SGD(...) or {name: adam, mu: 0.001, batchsize: 32}")
         if isinstance(value, dict):
             settings = dict(value)

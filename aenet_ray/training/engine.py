@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aenet_ray.errors import TrainingError
 from aenet_ray.models.model_file import write_model_file
 from aenet_ray.structures.structure import IntArray
 from aenet_ray.training import checkpoint
@@ -26,6 +28,8 @@ from aenet_ray.training.step import ErrorSums, GlobalBatch, evaluate, train_step
 
 # A supervised atom costs about this many times an atom of which only the energy counts (benchmarks/train_epoch.py).
 FORCE_COST = 20.0
+
+logger = logging.getLogger(__name__)
 
 OnEpoch = Callable[[Row, bool], None]
 """Called on every worker after each epoch with its row and whether it was the last one."""
@@ -101,6 +105,12 @@ def train_epoch(state: TrainState, comm: Comm) -> Row:
             scale, own = natural_gradient_step(state.model, state.optimizer, batch, mine, counts.n_structures, comm)
         else:
             scale, own = train_step(state.model, state.flat, state.optimizer, batch, counts, alpha, comm)
+        if not math.isfinite(scale.loss):
+            raise TrainingError(
+                f"epoch {state.epoch + 1}: training has diverged, the loss is {scale.loss}. Lower the learning rate "
+                f"(now {state.schedule.learning_rate:g}) or look for wrong labels ('aenet-ray info'); checkpoints "
+                "of the epochs before are kept."
+            )
         magnitude = own.abs().double().cpu().numpy()
         errors[-1] += magnitude.sum()
         if needs_errors:
@@ -218,6 +228,8 @@ def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEp
     folder = None if spec.config.checkpoint_dir is None else run_dir / spec.config.checkpoint_dir
     if (start := starting_point(run_dir, folder)) is not None:
         state.restore(*start)
+        if comm.rank == 0:
+            logger.info("going on after epoch %d of %d", state.epoch, spec.epochs)
     keeper = Keeper(state, run_dir, comm)
     finished = time.perf_counter()
     while state.epoch < spec.epochs:

@@ -79,7 +79,7 @@ def _module(name: str, package: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise ConfigError(
-            f"loggers: {package!r} is not installed here; pip install {package}, or leave it out of training.loggers."
+            f"loggers: {package!r} is not installed here; pip install {package}, or leave it out of run.loggers."
         ) from None
 
 

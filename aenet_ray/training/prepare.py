@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ from aenet_ray.models.model_file import write_model_file
 from aenet_ray.models.normalization import Normalization, energy_normalization
 from aenet_ray.structures.split import split_indices
 from aenet_ray.structures.structure import FloatArray, IntArray
+from aenet_ray.training import checkpoint
 from aenet_ray.training.config import TorchTrainingConfig
 from aenet_ray.training.loggers import check_loggers
+from aenet_ray.training.plan import ForceSubset
 from aenet_ray.training.run_folder import holds_run
 from aenet_ray.training.spec import RESUME, RunSpec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +70,16 @@ def filtered(store: FeatureStore, config: TorchTrainingConfig, per_atom: FloatAr
     """Structures that pass ``max_energy`` and ``max_forces``, ascending.
 
     Raises:
-        TrainingError: Structures without an energy, or nothing left.
+        TrainingError: Nothing is left.
     """
-    absent = np.flatnonzero(np.isnan(store.energy))
-    if len(absent):
-        raise TrainingError(
-            f"{store.path}: {len(absent)} of {len(store)} structures have no energy (the first is number "
-            f"{absent[0]}); training needs one of each. Rebuild the store without them."
+    absent = np.isnan(store.energy)
+    if absent.any():
+        warnings.warn(
+            f"{absent.sum()} of {len(store)} structures have no energy (the first is number "
+            f"{int(absent.argmax())}); they are left out of training and validation.",
+            stacklevel=2,
         )
-    keep = np.ones(len(store), dtype=bool)
+    keep = ~absent
     if config.max_energy is not None:
         keep &= per_atom <= config.max_energy
     if config.max_forces is not None:
@@ -131,8 +137,14 @@ def initial_weights(model: ANNModel, seed: int | None) -> dict[str, torch.Tensor
     return dict(fresh.state_dict())
 
 
+# What a run may be resumed with another value of: none of it changes a number.
+FREE = ("show_progress", "device", "checkpoint_interval", "checkpoint_seconds", "max_checkpoints", "save_best")
+
+
 def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, config: TorchTrainingConfig) -> bool:
     """Whether the folder holds this run already, so that it goes on instead of beginning.
+
+    It goes on with the settings given now; ``iterations`` may have grown, which makes the run longer.
 
     Raises:
         TrainingError: As ``holds_run``; or it holds another run.
@@ -140,11 +152,15 @@ def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, co
     if not holds_run(run_dir, mode):
         return False
     before = RunSpec.load(run_dir)
-    now = _precise(config, model).to_dict() | {"arch": model.net.arch, "data and descriptor": str(store.path)}
-    then = before.config.to_dict() | {"arch": before.arch, "data and descriptor": before.features}
-    changed = [f"{k}: {then[k]} -> {now[k]}" for k in now if then[k] != now[k]]
+    config = _precise(config, model)
+    now = config.to_dict() | {"arch": model.net.arch, "data and descriptor": store.path.name}
+    then = before.config.to_dict() | {"arch": before.arch, "data and descriptor": Path(before.features).name}
+    more = config.iterations - before.config.iterations
+    free = (*FREE, "iterations") if more >= 0 else FREE
+    changed = [f"{k}: {then[k]} -> {now[k]}" for k in now if k not in free and then[k] != now[k]]
     if changed:
         raise TrainingError(f"{run_dir}: began with other settings ({'; '.join(changed)}). Choose another run.name.")
+    replace(before, config=config, features=str(store.path), epochs=before.epochs + more).save(run_dir)
     return True
 
 
@@ -177,6 +193,7 @@ def prepare_run(
         ConfigError: Settings do not fit the data.
     """
     check_loggers(loggers)
+    _check_checkpoints(run_dir, config)
     known = start or {}
     seed = config.seed if config.seed is not None else known.get("seed", secrets.randbits(32))
     energies = choose_references(config, store, known.get("atomic_energies"))
@@ -184,6 +201,10 @@ def prepare_run(
     ids = filtered(store, config, per_atom)
     chosen = choose_split(config, ids, seed, split)
     _check_forces(store, config, chosen)
+    logger.info(
+        "training on %d structures, validating on %d, %d left out by filters; seed %d",
+        len(chosen.train_ids), len(chosen.test_ids), len(store) - len(chosen.train_ids) - len(chosen.test_ids), seed,
+    )  # fmt: skip
     spec = RunSpec(
         config=_precise(config, model),
         arch=model.net.arch,
@@ -200,6 +221,12 @@ def prepare_run(
         initial=initial_weights(model, None if start else config.seed),
         loggers=loggers,
     )
+    if start and start["split_hash"] != spec.split_hash:
+        warnings.warn(
+            "the training structures are not those of the checkpoint: some of what validates now may have been "
+            "trained on. Give its split_seed and data, or train_dataset and test_dataset, to keep the split.",
+            stacklevel=2,
+        )
     (run_dir / RESUME).unlink(missing_ok=True)  # of an attempt that did not come to a run
     if start:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -208,9 +235,29 @@ def prepare_run(
     return spec
 
 
+def _check_checkpoints(run_dir: Path, config: TorchTrainingConfig) -> None:
+    """A run begins at the newest checkpoint it finds: there must be none of another run."""
+    folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
+    if folder is not None and checkpoint.numbered(folder):
+        raise TrainingError(
+            f"{folder}: holds checkpoints of another run. Choose another checkpoint_dir or run.name, or delete them."
+        )
+
+
 def _check_forces(store: FeatureStore, config: TorchTrainingConfig, split: Split) -> None:
-    if config.force_weight > 0 and not store.has_forces[split.train_ids].any():
+    if config.force_weight == 0:
+        return
+    labelled = store.has_forces[split.train_ids]
+    if not labelled.any():
         raise TrainingError(
             f"force_weight={config.force_weight}, but none of the {len(split.train_ids)} training structures has "
             "forces. Give data with forces, or set force_weight to 0."
+        )
+    subset = ForceSubset(
+        labelled, config.force_fraction, config.force_min_structures_per_epoch, config.force_sampling, 0
+    )
+    if config.force_weight == 1 and config.force_fraction < 1 and not subset.size():
+        raise ConfigError(
+            f"force_weight=1 and force_fraction={config.force_fraction} use no forces of {labelled.sum()} structures "
+            "and no energies: nothing to train on. Raise force_fraction or force_min_structures_per_epoch."
         )

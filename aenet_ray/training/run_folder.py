@@ -20,13 +20,18 @@ def new_run_dir(run: RunConfig) -> Path:
     Raises:
         TrainingError: It cannot be made; or it holds a run or none, against ``run.resume``.
     """
+    if "working_dir_files" in str(Path.cwd()) and not Path(run.storage_path).is_absolute():
+        raise TrainingError(
+            f"run.storage_path is {run.storage_path!r}, relative to the job's copy of the working directory, which Ray "
+            "deletes. Give an absolute path that all nodes share: run.storage_path=/shared/runs."
+        )
     name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     path = Path(run.storage_path).absolute() / name
+    holds_run(path, run.resume)  # before anything is made or touched
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{path}: the run's folder cannot be made: {error}") from None
-    holds_run(path, run.resume)  # before anything in it is touched
     return path
 
 
@@ -39,7 +44,8 @@ def holds_run(run_dir: Path, mode: str) -> bool:
     Raises:
         TrainingError: It holds a run that may not be resumed; or none, and one must be there.
     """
-    there = (run_dir / SPEC).exists()
+    # One that failed before any worker wrote may begin again.
+    there = (run_dir / SPEC).exists() and (run_dir / "history.csv").exists()
     if mode == "must" and not there:
         raise TrainingError(f"{run_dir}: nothing to resume (run.resume is 'must').")
     if mode == "never" and there:

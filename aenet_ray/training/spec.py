@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -53,6 +54,14 @@ class RunSpec:
     test_ids: IntArray
     initial: dict[str, torch.Tensor]
     loggers: tuple[str, ...] = ()
+
+    @property
+    def split_hash(self) -> str:
+        """Which structures are trained on, of which data."""
+        name = Path(self.features).name  # the content decides it, not the place
+        return hashlib.sha256(
+            name.encode() + np.ascontiguousarray(self.train_ids, dtype=np.int64).tobytes()
+        ).hexdigest()
 
     def save(self, run_dir: Path) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)

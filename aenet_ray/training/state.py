@@ -149,6 +149,7 @@ class TrainState:
             "training_history": {k: torch.from_numpy(v) for k, v in self.history.columns().items()},
             "training_config": self.spec.config.to_dict(),
             "seed": self.spec.seed,
+            "split_hash": self.spec.split_hash,
         }
 
     def restore(self, payload: dict[str, Any], where: str) -> None:
@@ -166,15 +167,13 @@ class TrainState:
                 "Resume with the same method, or start a new run from its weights."
             )
         checkpoint.load_weights(self.model, payload, where)
-        own_settings = dict(self.optimizer.param_groups[0])
+        group = self.optimizer.param_groups[0]
+        asked = {key: group[key] for key in changed_settings(payload["training_config"]["method"], config)}
         self.optimizer.load_state_dict(payload["optimizer_state_dict"])
-        if stored_differs(payload["training_config"]["method"], config):
-            # New settings given on resume are honoured; the moments carry over.
-            for key in ("lr", "betas", "eps", "weight_decay", "momentum", "damping", "max_step"):
-                if key in own_settings:
-                    self.optimizer.param_groups[0][key] = own_settings[key]
+        # Settings changed on resume are honoured, one by one; moments and all others carry over.
+        self.optimizer.param_groups[0].update(asked)
         self.schedule.restore(payload["scheduler_state"])
-        if payload["policy"] == self.policy.name:
+        if payload["policy"] == self.policy.name and payload["split_hash"] == self.spec.split_hash:
             scores = payload["policy_state"]
             self.policy.restore(None if scores is None else scores.cpu().numpy())
         self.best = payload["best_val_loss"]
@@ -182,13 +181,21 @@ class TrainState:
         self.history = History(columns={k: v.numpy() for k, v in payload["training_history"].items()})
 
 
-def stored_differs(stored: dict[str, Any], config: TorchTrainingConfig) -> bool:
-    return stored != {"name": config.method.method_name, **config.method.model_dump()}
+OPTIMIZER_KEYS = {"mu": "lr", "beta1": "betas", "beta2": "betas", "epsilon": "eps"}
+"""Where torch's optimisers keep settings that we call otherwise."""
+
+
+def changed_settings(stored: dict[str, Any], config: TorchTrainingConfig) -> set[str]:
+    """Optimiser settings, under torch's names, that differ from those of a checkpoint."""
+    now = config.method.model_dump()
+    return {OPTIMIZER_KEYS.get(k, k) for k in now if k != "batchsize" and stored.get(k) != now[k]}
 
 
 def starting_point(run_dir: Path, folder: Path | None) -> tuple[dict[str, Any], str] | None:
-    """Where a run goes on: its newest checkpoint, or the one it was told to resume from."""
+    """Where a run goes on: its newest checkpoint, its end, or the checkpoint it was told to resume from."""
     if folder is not None and (payload := checkpoint.newest(folder)) is not None:
         return payload, str(folder)
-    given = run_dir / RESUME
-    return (read_model_file(given), str(given)) if given.exists() else None
+    for path in (run_dir / "model.pt", run_dir / RESUME):
+        if path.exists():
+            return read_model_file(path), str(path)
+    return None

@@ -179,11 +179,12 @@ def test_a_species_that_does_not_occur_needs_no_reference(structures, tmp_path):
     assert spec.atomic_energies == ATOMIC_ENERGIES | {"Si": 0.0}
 
 
-def test_absent_energies_are_refused(structures, tmp_path):
+def test_absent_energies_are_left_out_and_counted(structures, tmp_path):
     some = list(structures[:6])
     some[4] = type(some[4])(some[4].positions, some[4].species, None, some[4].forces, some[4].cell)
-    with pytest.raises(TrainingError, match=r"1 of 6 structures have no energy \(the first is number 4\)"):
-        prepared(features_of(some, tmp_path), tmp_path / "run")
+    with pytest.warns(UserWarning, match=r"1 of 6 structures have no energy \(the first is number 4\); they are left"):
+        spec = prepared(features_of(some, tmp_path), tmp_path / "run", testpercent=20)
+    assert sorted([*spec.train_ids, *spec.test_ids]) == [0, 1, 2, 3, 5]
 
 
 def test_nothing_left_is_refused(store, tmp_path):
@@ -207,6 +208,8 @@ def test_folders_that_hold_a_run(store, tmp_path):
     with pytest.raises(TrainingError, match="nothing to resume"):
         holds_run(tmp_path / "run", "must")
     prepared(store, tmp_path / "run")
+    assert not holds_run(tmp_path / "run", "never"), "prepared, but no worker ever started: it may begin again"
+    (tmp_path / "run" / "history.csv").touch()
     with pytest.raises(TrainingError, match="holds a run already"):
         holds_run(tmp_path / "run", "never")
     assert holds_run(tmp_path / "run", "auto")

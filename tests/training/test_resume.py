@@ -19,6 +19,7 @@ from aenet_ray.training.comm import Solo
 from aenet_ray.training.config import SGD, Adam, AdamW, RunConfig
 from aenet_ray.training.engine import run_training
 from aenet_ray.training.history import History
+from aenet_ray.training.state import changed_settings
 
 EPOCHS = 8
 CASES = {
@@ -203,14 +204,15 @@ def test_additional_epochs_with_changes(structures, half):
     folder, _ = half
     before = read_model_file(folder / "half" / "model.pt")
     more = potential()
-    out = more.train(
-        structures[:-2],  # other data have other statistics; the weights were made for the old ones
-        config=settings(
-            iterations=2, seed=None, atomic_energies=None, method=Adam(mu=1e-5, batchsize=16), force_weight=0.0
-        ),
-        resume_from=folder / "half" / "model.pt",
-        run=run_config(folder, "changed"),
-    )
+    with pytest.warns(UserWarning, match="the training structures are not those of the checkpoint"):
+        out = more.train(
+            structures[:-2],  # other data have other statistics; the weights were made for the old ones
+            config=settings(
+                iterations=2, seed=None, atomic_energies=None, method=Adam(mu=1e-5, batchsize=16), force_weight=0.0
+            ),
+            resume_from=folder / "half" / "model.pt",
+            run=run_config(folder, "changed"),
+        )
     after = read_model_file(out.run_dir / "model.pt")
     assert after["normalization"] == before["normalization"]
     assert after["atomic_energies"] == before["atomic_energies"]
@@ -288,8 +290,13 @@ def test_run_resume(structures, half):
     out = potential().train(structures, config=settings(iterations=4), run=run_config(folder, "again", "auto"))
     assert len(out.errors) == 4
     assert torch.equal(final_weights(folder / "half"), final_weights(folder / "again"))
-    with pytest.raises(TrainingError, match=r"began with other settings \(iterations: 4 -> 7\)"):
-        potential().train(structures, config=settings(iterations=7), run=run_config(folder, "again", "auto"))
+    with pytest.raises(TrainingError, match=r"began with other settings \(iterations: 4 -> 3\)"):
+        potential().train(structures, config=settings(iterations=3), run=run_config(folder, "again", "auto"))
+    longer = settings(iterations=7, max_checkpoints=5, show_progress=True)  # what changes no number is free
+    out = potential().train(structures, config=longer, run=run_config(folder, "again", "auto"))
+    whole = potential().train(structures, config=settings(iterations=7), run=run_config(folder, "all_seven"))
+    assert len(out.errors) == 7
+    assert torch.equal(final_weights(whole.run_dir), final_weights(folder / "again"))
     with pytest.raises(TrainingError, match="nothing to resume"):
         potential().train(structures, config=settings(), run=run_config(folder, "never_seen", "must"))
 
@@ -304,3 +311,40 @@ def test_history_file_is_what_the_rows_say(tmp_path):
     assert (tmp_path / "history.csv").read_text().splitlines() == text.splitlines()[:3]
     again.write_json(tmp_path / "history.json")
     assert "NaN" not in (tmp_path / "history.json").read_text()
+
+
+def test_checkpoints_of_another_run_are_refused(features, tmp_path):
+    shared = str(tmp_path / "shared")
+    train(prepare(features, tmp_path / "one", settings(iterations=1, checkpoint_dir=shared)))
+    with pytest.raises(TrainingError, match="holds checkpoints of another run"):
+        prepare(features, tmp_path / "two", settings(iterations=1, checkpoint_dir=shared, seed=5))
+
+
+def test_a_finished_run_without_checkpoints_is_finished(features, tmp_path):
+    run_dir = train(prepare(features, tmp_path / "run", settings(iterations=2, checkpoint_dir=None)))
+    before = final_weights(run_dir)
+    rows = []
+    run_training(run_dir, Solo(), torch.device("cpu"), lambda row, last: rows.append(row))
+    assert not rows
+    assert torch.equal(before, final_weights(run_dir))
+
+
+def test_divergence_is_said_and_never_kept(features, tmp_path):
+    method = SGD(lr=1e200, batchsize=16)
+    run_dir = prepare(features, tmp_path / "run", settings(force_weight=0.0, method=method))
+    with pytest.raises(TrainingError, match=r"epoch \d: training has diverged, the loss is .* Lower the learning rate"):
+        train(run_dir)
+    assert not (run_dir / "model.pt").exists()
+    for _, path in checkpoint.numbered(run_dir / "checkpoints"):
+        assert all(v.isfinite().all() for v in read_model_file(path)["model_state_dict"].values())
+
+
+def test_only_changed_settings_are_taken_on_resume(features, tmp_path):
+    """The rate that the plateau schedule had reached stays, if only the batch size changes."""
+    changes = {"use_scheduler": True, "scheduler_patience": 0, "iterations": 12, "method": Adam(mu=0.05, batchsize=16)}
+    run_dir = train(prepare(features, tmp_path / "run", settings(**changes)))
+    reached = read_model_file(run_dir / "model.pt")["optimizer_state_dict"]["param_groups"][0]["lr"]
+    payload = read_model_file(run_dir / "model.pt")
+    config = settings(**(changes | {"method": Adam(mu=0.05, batchsize=8, beta1=0.8)}))
+    assert reached < 0.05
+    assert changed_settings(payload["training_config"]["method"], config) == {"betas"}
