@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from aenet_ray.models.network import Architecture
 from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import StructureStore, write_store
+from aenet_ray.structures.store_files import replace_store
 from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
@@ -103,6 +104,7 @@ class TorchANNPotential:
             FileNotFoundError, CheckpointError: Training cannot go on from ``resume_from``.
         """
         config, run = config or TorchTrainingConfig(), run or RunConfig()
+        _check_inputs(structures, dataset, train_dataset, test_dataset)
         run_dir = new_run_dir(run)
         start = None if resume_from is None else checkpoint.read_training_state(resume_from)
         data = structures if structures is not None else dataset
@@ -242,7 +244,17 @@ def make_features(
     directory: Path,
     scaling: ScalingConfig | None,
 ) -> FeatureStore:
-    """Features of all structures, made where they are missing, here or on Ray."""
+    """Features of all structures, made where they are missing, here or on Ray.
+
+    Raises:
+        TrainingError: Forces are asked for and there are none.
+        DescriptorError: The data hold species that the descriptor does not know.
+    """
+    if config.force_weight > 0 and not store.has_forces_any:
+        raise TrainingError(
+            f"{store.path}: force_weight={config.force_weight}, but none of {len(store)} structures has forces. Give "
+            "data with forces, or set force_weight to 0."
+        )
     run = in_process if scaling is None else _on_ray(scaling)
     dtype = str(torch_dtype(config.precision, descriptor.dtype)).removeprefix("torch.")
     return FeatureStore(featurize(store, descriptor, directory, dtype, run=run, progress=config.show_progress))
@@ -265,16 +277,38 @@ def _iterate(structures: Any) -> Any:
     return read_structures(structures)
 
 
+def _check_inputs(structures: Any, dataset: Any, train: Any, test: Any) -> None:
+    """Raises:
+    ConfigError: No data, or data given in more ways than one: some of it would be ignored.
+    """
+    given = {"structures": structures, "dataset": dataset, "train_dataset": train}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1:
+        found = f"{' and '.join(names)} are given" if names else "nothing is given"
+        raise ConfigError(f"train: {found}; expected exactly one of structures, dataset and train_dataset.")
+    if test is not None and train is None:
+        raise ConfigError(
+            f"train: test_dataset goes with train_dataset, but {names[0]} is given, which is split by testpercent."
+        )
+
+
 def _as_store(run_dir: Path, structures: Any, train: Any, test: Any) -> tuple[StructureStore, Split | None]:
     """The input as one structure store, and the split where it came in two parts."""
-    if train is not None:
-        parts = [list(_iterate(train)), [] if test is None else list(_iterate(test))]
-        store = StructureStore(write_store([*parts[0], *parts[1]], run_dir / "structures.h5").path)
-        return store, Split(np.arange(len(parts[0])), np.arange(len(parts[0]), len(store)))
-    if structures is None:
-        raise TrainingError("train: no data; give structures, dataset, or train_dataset.")
     if isinstance(structures, StructureStore):
         return structures, None
     if isinstance(structures, (str, Path)) and str(structures).endswith((".h5", ".hdf5")):
         return StructureStore(structures), None
-    return StructureStore(write_store(read_structures(structures), run_dir / "structures.h5").path), None
+    counts = [0, 0]
+
+    def everything() -> Iterator[Structure]:
+        for k, part in enumerate((structures,) if train is None else (train, test)):
+            for structure in () if part is None else _iterate(part):
+                counts[k] += 1
+                yield structure
+
+    def build(path: Path) -> None:
+        write_store(everything(), path)
+
+    store = replace_store(build, run_dir / "structures.h5", keep=(run_dir / "history.csv").exists())
+    split = None if train is None else Split(np.arange(counts[0]), np.arange(counts[0], len(store)))
+    return store, split

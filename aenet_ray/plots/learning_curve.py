@@ -78,6 +78,10 @@ def _columns(history: Any) -> dict[str, FloatArray]:
     return columns
 
 
+# The history calls the part held out for validation ``test``, as aenet-python does.
+NAMES = {"train": "train", "test": "validation"}
+
+
 def _draw_errors(axes: Axes, columns: dict[str, FloatArray], name: str) -> None:
     axes.set_yscale("log")
     axes.grid(axis="y")
@@ -89,7 +93,7 @@ def _draw_errors(axes: Axes, columns: dict[str, FloatArray], name: str) -> None:
         values = 1000.0 * values
         color = split_color(split)
         best = int(np.nanargmin(values))
-        label = f"{split}, {three_digits(values[best])} at best (epoch {epochs[best]:.0f})"
+        label = f"{NAMES[split]}, {three_digits(values[best])} at best (epoch {epochs[best]:.0f})"
         few = np.isfinite(values).sum() <= 20
         axes.plot(epochs, values, color=color, marker="o" if few else None, ms=3.5, label=label, zorder=3)
         axes.plot(epochs[best], values[best], "o", ms=6, mfc="white", mec=color, mew=1.6, zorder=5)

@@ -280,7 +280,7 @@ def test_a_split_in_two_parts(structures, tmp_path):
 
 
 def test_no_data_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="no data; give structures, dataset, or train_dataset"):
+    with pytest.raises(ConfigError, match="nothing is given; expected exactly one of structures, dataset"):
         potential().train(config=config(), run=RunConfig(name="run", storage_path=str(tmp_path)))
 
 
@@ -290,3 +290,20 @@ def test_cohesive_energies(structures):
         one.cohesive_energy(structures[0])
     expected = per_atom(structures)[0] * structures[0].n_atoms
     assert one.cohesive_energy(structures[0], ATOMIC_ENERGIES) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "nothing is given"),
+        (("structures", "train_dataset"), "structures and train_dataset are given"),
+        (("structures", "dataset"), "structures and dataset are given"),
+        (("structures", "test_dataset"), "test_dataset goes with train_dataset, but structures is given"),
+    ],
+)
+def test_data_given_in_two_ways_is_refused(structures, tmp_path, given, message):
+    potential = TorchANNPotential({s: [(3, "tanh")] for s in ("Ti", "O")}, small_descriptor())
+    run = RunConfig(name="run", storage_path=str(tmp_path))
+    with pytest.raises(ConfigError, match=message):
+        potential.train(**dict.fromkeys(given, structures), config=config(iterations=1), run=run)
+    assert not (tmp_path / "run").exists()
