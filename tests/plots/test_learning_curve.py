@@ -34,8 +34,8 @@ def test_panels_for_energy_force_and_rate(history, tmp_path, kind):
     figure = learning_curve(kind(history), tmp_path / "curve.png", title="TiO2")
     energy, force, rate, _ = figure.axes
     shown = lines(energy)
-    label = next(label for label in shown if label.startswith("test"))
-    assert label == f"test, {1200 * history['train_energy_rmse'][-1]:.3g} at best (epoch 30)"
+    label = next(label for label in shown if label.startswith("validation"))
+    assert label == f"validation, {1200 * history['train_energy_rmse'][-1]:.3g} at best (epoch 30)"
     np.testing.assert_allclose(shown[label][:, 1], 1000.0 * np.array(history["test_energy_rmse"]))
     np.testing.assert_array_equal(shown[label][:, 0], np.arange(1, 31))
     assert energy.get_yscale() == "log"
@@ -55,7 +55,7 @@ def test_gaps_zeros_and_epochs_of_a_resumed_run(history):
     history["test_energy_rmse"][29] = 0.0  # has no place on a logarithmic axis
     del history["learning_rate"]
     (energy, _) = learning_curve(history | {"epoch": np.arange(100, 130)}).axes
-    test = next(data for label, data in lines(energy).items() if label.startswith("test, "))
+    test = next(data for label, data in lines(energy).items() if label.startswith("validation, "))
     assert np.isfinite(test[:, 1]).sum() == 14
     assert test[0, 0] == 100
 
