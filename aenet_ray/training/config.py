@@ -65,7 +65,7 @@ class SGD(Config):
 
 
 class NaturalGradient(Config):
-    """Damped least-squares steps, for energies only: a hundredth of Adam's epochs, each a few times as long.
+    """Damped least-squares steps, for energies only: many fewer epochs than Adam, each a few times as long.
 
     See ``aenet_ray.training.natural_gradient``. Memory: batchsize × weights.
     """
