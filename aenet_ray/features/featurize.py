@@ -3,6 +3,8 @@
 A shard holds what training needs of a range of structures: features, geometry, labels, and each structure's
 share of the statistics. It is written to a temporary folder and renamed, so a shard that exists is whole.
 Everything here runs in one process, without Ray; the Ray pipeline calls the same functions from its actors.
+Any number of processes may make the same entry at once: one works and the others wait, and where they do not
+(no locks on the file system, a holder that hangs), a whole shard is never touched and the first one in place stays.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +29,7 @@ import numpy as np
 
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import DescriptorError, StoreError
+from aenet_ray.features.locks import held
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.block import StructureBlock, chunks_by_atoms
 from aenet_ray.structures.store import StructureStore
@@ -37,6 +41,9 @@ SCHEMA = 1
 SHARD_BYTES = 64 << 20
 # An atom has hundreds of edges of 28 bytes: as many atoms as keep them within a processor's cache.
 EDGE_ATOMS = 1024
+# A process that makes an entry shows a sign of life with every shard, which takes minutes where they are large.
+PATIENCE = 900.0
+SWAP_PATIENCE = 30.0
 PER_ATOM = ("features", "positions", "species", "forces")
 PER_STRUCTURE = ("n_atoms", "cell", "pbc", "energy", "has_forces", "max_force", "composition", "moments")
 JOINED = ("n_atoms", "energy", "has_forces", "max_force", "composition")
@@ -64,11 +71,12 @@ def entry_key(store: StructureStore, descriptor: ChebyshevDescriptor, dtype: str
 def plan_shards(store: StructureStore, n_features: int, dtype: str) -> list[Shard]:
     """Ranges of structures: about 64 MB of features each, and a few even of little data, to share out.
 
-    Depends on the data alone, never on the number of workers, so that any number finds the same shards.
+    Depends on the data alone, never on the number of workers, so that any number finds the same shards. Each holds
+    at least one structure, however large.
     """
     n = store.n_structures
     total = store.n_atoms * n_features * np.dtype(dtype).itemsize
-    count = max(-(-total // SHARD_BYTES), min(8, n // 256), 1)
+    count = min(n, max(-(-total // SHARD_BYTES), min(8, n // 256), 1))
     cuts = np.linspace(0, n, count + 1).astype(int)
     return [Shard(i, int(a), int(b)) for i, (a, b) in enumerate(pairwise(cuts))]
 
@@ -136,9 +144,13 @@ def shard_columns(block: StructureBlock, descriptor: ChebyshevDescriptor, dtype:
 def write_shard(
     block: StructureBlock, shard: Shard, entry: Path, descriptor: ChebyshevDescriptor, dtype: str
 ) -> dict[str, Any]:
-    """Featurize the structures of a shard and put its folder in place; returns its record."""
+    """Featurize the structures of a shard and put its folder in place; returns the record of what is there then.
+
+    Raises:
+        StoreError: It cannot be put in place.
+    """
     columns = shard_columns(block, descriptor, dtype)
-    temporary = entry / f".{shard.name}.{uuid.uuid4().hex[:8]}"
+    temporary = _aside(entry, shard)
     temporary.mkdir(parents=True)
     files = {}
     for name, values in columns.items():
@@ -153,15 +165,37 @@ def write_shard(
         "files": files,
     }
     (temporary / "record.json").write_text(json.dumps(record))
-    target = entry / shard.name
-    if target.exists():
-        shutil.rmtree(target)
     try:
-        os.replace(temporary, target)
-    except OSError:
-        # Another worker made the same shard at the same time: its content is the same by construction.
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.replace(temporary, entry / shard.name)
+    except OSError as error:  # something is there
+        return _replace_damaged(temporary, entry, shard, error)
     return record
+
+
+def _aside(entry: Path, shard: Shard) -> Path:
+    return entry / f".{shard.name}.{uuid.uuid4().hex}"
+
+
+def _replace_damaged(temporary: Path, entry: Path, shard: Shard, error: OSError) -> dict[str, Any]:
+    """Put a shard where there is one already: one that is whole stays, since somebody may be reading it.
+
+    Looking and moving go together under a lock, or the shard moved away could be a whole one that another process
+    has just put there in place of the damaged one.
+    """
+    damaged = _aside(entry, shard)
+    with held(entry / ".swap.lock", SWAP_PATIENCE):
+        there = read_record(entry, shard)
+        if there is None:
+            with suppress(FileNotFoundError):
+                os.replace(entry / shard.name, damaged)
+            with suppress(OSError):  # another process put its own there: asked next
+                os.replace(temporary, entry / shard.name)
+            there = read_record(entry, shard)
+    for folder in (temporary, damaged):
+        shutil.rmtree(folder, ignore_errors=True)
+    if there is None:
+        raise StoreError(f"{entry / shard.name}: cannot be put in place: {error}.")
+    return there
 
 
 def describe_file(path: Path) -> dict[str, int]:
@@ -194,7 +228,7 @@ def read_record(entry: Path, shard: Shard) -> dict[str, Any] | None:
         same_range = (record["start"], record["stop"]) == (shard.start, shard.stop)
         columns = (*PER_ATOM, *PER_STRUCTURE)
         whole = same_range and all(unchanged(folder / f"{c}.npy", record["files"][c]) for c in columns)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if whole else None
 
@@ -204,7 +238,7 @@ def index_is_whole(entry: Path) -> bool:
     try:
         index = json.loads((entry / "index.json").read_text())
         return index["schema"] == SCHEMA and all(unchanged(entry / f"{c}.npy", index["columns"][c]) for c in JOINED)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -215,11 +249,18 @@ def missing_shards(entry: Path, shards: Sequence[Shard]) -> list[Shard]:
 def write_index(
     entry: Path, store: StructureStore, descriptor: ChebyshevDescriptor, dtype: str, shards: Sequence[Shard]
 ) -> None:
-    """Join the shards' per-structure columns and write the index: the entry is complete once it exists."""
+    """Join the shards' per-structure columns and write the index: the entry is complete once it exists.
+
+    Processes that do so at once write the same, and each file is replaced in one step.
+
+    Raises:
+        StoreError: A shard is missing or damaged.
+    """
+    records = [_needed_record(entry, s) for s in shards]
+    joined = {}
     for name in JOINED:
         parts = [np.load(entry / s.name / f"{name}.npy") for s in shards]
-        _save(entry / f"{name}.npy", np.concatenate(parts))
-    records = [read_record(entry, s) for s in shards]
+        joined[name] = _save(entry / f"{name}.npy", np.concatenate(parts))
     index = {
         "schema": SCHEMA,
         "key": entry_key(store, descriptor, dtype),
@@ -230,25 +271,36 @@ def write_index(
         "n_features": descriptor.n_features,
         "n_structures": store.n_structures,
         "n_atoms": store.n_atoms,
-        "columns": {name: describe_file(entry / f"{name}.npy") for name in JOINED},
-        "shards": [{k: r[k] for k in ("number", "start", "stop", "n_atoms")} for r in records if r],
+        "columns": joined,
+        "shards": [{k: r[k] for k in ("number", "start", "stop", "n_atoms")} for r in records],
     }
-    temporary = entry / f".index.{uuid.uuid4().hex[:8]}"
+    temporary = entry / f".index.{uuid.uuid4().hex}"
     temporary.write_text(json.dumps(index, indent=1, default=str))
     os.replace(temporary, entry / "index.json")
 
 
-def _save(path: Path, values: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.npy")
+def _needed_record(entry: Path, shard: Shard) -> dict[str, Any]:
+    record = read_record(entry, shard)
+    if record is None:
+        raise StoreError(f"{entry / shard.name}: missing or damaged, no index without it; featurize again.")
+    return record
+
+
+def _save(path: Path, values: np.ndarray) -> dict[str, int]:
+    """Replace a file at once; returns what ``unchanged`` compares with."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.npy")
     np.save(temporary, values)
+    description = describe_file(temporary)
     os.replace(temporary, path)
+    return description
 
 
 def _clear_away(entry: Path, age: float = 3600.0) -> None:
     """Remove what killed runs were writing; younger ones may belong to a run that is still going."""
-    for folder in entry.glob(".shard_*"):
-        if time.time() - folder.stat().st_mtime > age:
-            shutil.rmtree(folder, ignore_errors=True)
+    for path in (p for p in entry.glob(".*") if p.suffix != ".lock"):
+        with suppress(OSError):  # somebody else removes it
+            if time.time() - path.stat().st_mtime > age:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 ShardRunner = Callable[[StructureStore, Path, ChebyshevDescriptor, str, Sequence[Shard], Callable[[int], None]], None]
@@ -266,7 +318,8 @@ def in_process(
     """Make shards with this process's cores: the compiled kernels release the interpreter."""
 
     def make(shard: Shard) -> int:
-        write_shard(store.read(shard.start, shard.stop), shard, entry, descriptor, dtype)
+        if read_record(entry, shard) is None:  # as it was a while ago, before other processes went on
+            write_shard(store.read(shard.start, shard.stop), shard, entry, descriptor, dtype)
         return shard.stop - shard.start
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -287,7 +340,7 @@ def featurize(
     """Make sure that the features of a store exist, and return the folder of the entry.
 
     What is there and whole is kept: a second call does nothing, a killed one is finished, a damaged shard is
-    made again.
+    made again. While another process makes the same entry, this one waits for it.
 
     Args:
         store: Structures.
@@ -303,11 +356,30 @@ def featurize(
     check_species(store, descriptor)
     entry = Path(directory).absolute() / entry_key(store, descriptor, dtype)
     shards = plan_shards(store, descriptor.n_features, dtype)
-    missing = missing_shards(entry, shards)
-    if not missing and index_is_whole(entry):
+    if not missing_shards(entry, shards) and index_is_whole(entry):
         logger.info("features: %d structures already there in %s, nothing to do", store.n_structures, entry)
         return entry
     entry.mkdir(parents=True, exist_ok=True)
+    message = f"features: another process is making {entry}, waiting for it"
+    with held(entry / ".entry.lock", PATIENCE, message):
+        missing = missing_shards(entry, shards)
+        if missing or not index_is_whole(entry):
+            _complete(store, entry, descriptor, dtype, shards, missing, run, progress)
+    logger.info("features: %d structures, %d atoms in %s", store.n_structures, store.n_atoms, entry)
+    return entry
+
+
+def _complete(
+    store: StructureStore,
+    entry: Path,
+    descriptor: ChebyshevDescriptor,
+    dtype: str,
+    shards: Sequence[Shard],
+    missing: Sequence[Shard],
+    run: ShardRunner,
+    progress: bool,
+) -> None:
+    """Make the missing shards, and the index."""
     _clear_away(entry)
     n_missing = sum(s.stop - s.start for s in missing)
     if n_missing < store.n_structures:
@@ -324,5 +396,3 @@ def featurize(
             f"{entry}: {len(left)} of {len(shards)} shards could not be made (the first is {left[0].name})."
         )
     write_index(entry, store, descriptor, dtype, shards)
-    logger.info("features: %d structures, %d atoms in %s", store.n_structures, store.n_atoms, entry)
-    return entry

@@ -7,6 +7,9 @@ import logging
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +95,141 @@ def test_there_are_several_shards(store, entry):
     assert [s.start for s in shards[1:]] == [s.stop for s in shards[:-1]]
     assert (shards[0].start, shards[-1].stop) == (0, N)
     assert len(list(entry.glob("shard_*"))) == len(shards)
+
+
+def test_no_shard_is_empty_where_structures_are_larger_than_shards(store, structures, tmp_path, monkeypatch):
+    monkeypatch.setattr(featurize_module, "SHARD_BYTES", 100)
+    shards = plan_shards(store, descriptor().n_features, "float64")
+    assert [(s.start, s.stop) for s in shards] == [(i, i + 1) for i in range(N)]
+    features = FeatureStore(featurize(store, descriptor(), tmp_path, progress=False))
+    np.testing.assert_array_equal(features.n_atoms, [s.n_atoms for s in structures])
+
+
+RACER = """
+import json, shutil, sys, time
+from pathlib import Path
+import numpy as np
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.features import featurize as module
+from aenet_ray.features.store import FeatureStore
+from aenet_ray.structures.store import StructureStore
+
+store, folder, me, rounds = StructureStore(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+module.SHARD_BYTES, module.PATIENCE = 12_000, float(sys.argv[5])
+descriptor = ChebyshevDescriptor(["Ti", "O"], 4, 4.0, 2, 3.0)
+made = []
+
+def run(store, entry, chosen, dtype, shards, done):
+    made.extend(s.number for s in shards)
+    module.in_process(store, entry, chosen, dtype, shards, done)
+
+def meet(k):
+    (folder / f"ready{k}.{me}").touch()
+    end = time.monotonic() + 30
+    while not (folder / f"ready{k}.{1 - me}").exists():
+        assert time.monotonic() < end, "the other one died"
+        time.sleep(0.0005)
+
+module.featurize(store, descriptor, folder / f"warm{me}", progress=False)
+for k in range(rounds):
+    meet(f"{k}-")
+    if me == 0 and k % 3 == 2:  # two that find damage at once
+        shutil.copytree(folder / f"round{k - 1}", folder / f"round{k}")
+        for path in folder.glob(f"round{k}/*/shard_00000[0-3]/features.npy"):
+            path.write_bytes(b"damaged")
+    meet(k)
+    features = FeatureStore(module.featurize(store, descriptor, folder / f"round{k}", run=run, progress=False))
+    one = np.ones(features.n_features)
+    features.features(np.arange(len(features)), one, 0 * one)
+    assert features.index["shards"][-1]["stop"] == len(store)
+print(json.dumps(made))
+"""
+
+
+def race(store, folder, rounds: int, patience: float) -> list[list[int]]:
+    """Two processes featurize the same, again and again; the shards that each made."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(store.path), str(folder), str(me), str(rounds), str(patience)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for me in (0, 1)
+    ]
+    try:
+        said = [p.communicate(timeout=60) for p in started]
+    finally:
+        for p in started:
+            p.kill()
+    assert [p.returncode for p in started] == [0, 0], said[0][1] + said[1][1]
+    return [json.loads(out) for out, _ in said]
+
+
+@pytest.mark.timeout(120)
+def test_two_processes_do_not_break_each_other(store, tmp_path):
+    """As on a file system without locks, where both do all the work."""
+    race(store, tmp_path, 9, 0)
+    for folder in tmp_path.glob("round*/*"):
+        assert not list(folder.glob(".shard_*"))
+        assert len(list(folder.glob("shard_*"))) == len(plan_shards(store, descriptor().n_features, "float64"))
+
+
+@pytest.mark.timeout(120)
+def test_one_of_two_processes_waits_for_the_other(store, tmp_path):
+    made = race(store, tmp_path, 2, 900)
+    n = len(plan_shards(store, descriptor().n_features, "float64"))
+    assert sorted(made[0] + made[1]) == sorted([*range(n)] * 2)
+
+
+def test_a_holder_that_was_killed_or_hangs_stops_nobody(store, tmp_path, monkeypatch, caplog):
+    import fcntl
+
+    entry = featurize(store, descriptor(), tmp_path, progress=False)
+    holder = [sys.executable, "-c", "import fcntl, time\nf = open(input(), 'a')\nfcntl.flock(f, fcntl.LOCK_EX)\n"
+              "print('held', flush=True)\ntime.sleep(60)"]  # fmt: skip
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.stdin.write(f"{entry / '.entry.lock'}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "held\n"
+        (entry / "index.json").unlink()
+        monkeypatch.setattr(featurize_module, "PATIENCE", 0.3)
+        with caplog.at_level(logging.INFO, logger="aenet_ray"):
+            again(store, entry)
+        assert "another process is making" in caplog.text
+        assert len(FeatureStore(entry)) == N
+        process.kill()
+    monkeypatch.undo()
+    monkeypatch.setattr(featurize_module, "SHARD_BYTES", 12_000)
+    (entry / "index.json").unlink()
+    start = time.monotonic()
+    again(store, entry)
+    assert time.monotonic() - start < 10
+    # nor does a file system without locks
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(37, "no locks")))
+    (entry / "index.json").unlink()
+    again(store, entry)
+    assert len(FeatureStore(entry)) == N
+
+
+def test_a_whole_shard_is_left_to_its_readers(store, entry):
+    shard = plan_shards(store, descriptor().n_features, "float64")[1]
+    before = files(entry)
+    record = featurize_module.write_shard(store.read(shard.start, shard.stop), shard, entry, descriptor(), "float64")
+    after = files(entry)
+    assert {k: v for k, v in after.items() if not k.endswith(".lock")} == {
+        k: v for k, v in before.items() if not k.endswith(".lock")
+    }
+    assert record == json.loads(after["shard_000001/record.json"][1])
+
+
+def test_an_index_needs_every_shard(store, entry):
+    """One lost between looking and writing is an error, no index of less."""
+    shutil.rmtree(entry / "shard_000002")
+    shards = plan_shards(store, descriptor().n_features, "float64")
+    shutil.copytree(entry / "shard_000001", entry / "shard_000002")
+    with pytest.raises(StoreError, match=r"shard_000002: missing or damaged"):
+        featurize_module.write_index(entry, store, descriptor(), "float64", shards)
 
 
 def test_a_second_call_does_nothing_and_says_so(store, entry, caplog):
