@@ -17,6 +17,7 @@ from aenet_ray.structures.structure import FloatArray, IntArray
 from aenet_ray.tables import ErrorRow
 
 BLOCK = 64
+SPARSE = 16
 
 
 @dataclass(slots=True)
@@ -93,11 +94,24 @@ def evaluate_store(
 
 
 def _blocks(store: StructureStore, ids: IntArray) -> Iterator[StructureBlock]:
-    """Wanted structures in blocks; ranges are read whole, which costs less than reading one by one."""
+    """Wanted structures in blocks, in their order."""
     for start in range(0, len(ids), BLOCK):
         part = ids[start : start + BLOCK]
-        whole = store.read(int(part[0]), int(part[-1]) + 1)
-        if whole.n_structures == len(part):
-            yield whole
+        runs = list(_runs(part))
+        wholes = [store.read(int(run[0]), int(run[-1]) + 1) for run in runs]
+        if len(runs) == 1 and np.array_equal(part, np.arange(part[0], part[-1] + 1)):
+            yield wholes[0]
         else:
-            yield StructureBlock.from_structures([whole.structure(int(i - part[0])) for i in part])
+            pairs = zip(wholes, runs, strict=True)
+            yield StructureBlock.from_structures([w.structure(int(i - run[0])) for w, run in pairs for i in run])
+
+
+def _runs(ids: IntArray) -> Iterator[IntArray]:
+    """Ascending ids cut into runs that are read whole: a range costs less than many single structures, but no more
+    than ``SPARSE`` times of what is wanted of it."""
+    first = 0
+    for k in range(1, len(ids)):
+        if ids[k] - ids[first] + 1 > SPARSE * (k - first + 1):
+            yield ids[first:k]
+            first = k
+    yield ids[first:]
