@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import yaml
 
+from aenet_ray.errors import StructureError
 from aenet_ray.experiment import DataConfig, ExperimentConfig, environment, write_json
 from aenet_ray.inference.evaluate import Evaluation, evaluate_store
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.potential import TorchANNPotential, make_features
 from aenet_ray.structures.build import build_store
+from aenet_ray.structures.readers import list_directory
 from aenet_ray.structures.store import StructureStore
+from aenet_ray.structures.store_files import replace_store
 from aenet_ray.tables import error_markdown
 from aenet_ray.training.driver import train_run
 from aenet_ray.training.prepare import Split, continues, prepare_run
-from aenet_ray.training.run_folder import new_run_dir, ray_for
+from aenet_ray.training.run_folder import holds_run, new_run_dir, ray_for
 from aenet_ray.training.spec import IDS, torch_dtype, write_text
 
 logger = logging.getLogger(__name__)
@@ -73,32 +80,76 @@ def walk(config: ExperimentConfig, run_dir: Path) -> Finished:
 
 
 def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[StructureStore, Split | None]:
-    """The structure store of training and validation, built unless the same input built it before."""
+    """The structure store of training and validation, built unless the same input built it before.
+
+    Raises:
+        StructureError: Nothing is left for training, or for validation.
+        TrainingError: The folder holds a run that began with other structures.
+    """
     if len(data.files) == 1 and data.files[0].endswith((".h5", ".hdf5")) and not data.validation:
         return StructureStore(data.files[0]), None
     path = Path(data.store).absolute() if data.store else run_dir / "structures.h5"
-    inputs = [[str(Path(f).absolute()), Path(f).stat().st_size, Path(f).stat().st_mtime_ns]
-              for f in (*data.files, *data.validation)]  # fmt: skip
-    note = path.with_name(path.name + ".inputs.json")
-    wanted = {"inputs": inputs, "n_files": len(data.files), "on_error": data.on_error}
-    known = json.loads(note.read_text()) if note.exists() and path.exists() else {}
-    if known.get("wanted") != wanted:
-        report = build_store(
-            data.files + data.validation, path, workers=None, on_error=data.on_error, progress=progress
-        )
-        logger.info("structures: %d with %d atoms in %s", report.n_structures, report.n_atoms, path)
-        known = {"wanted": wanted, "n_train": None}
-        if data.validation:
-            with_train_only = build_store(
-                data.files, run_dir / ".count.h5", workers=None, on_error=data.on_error, progress=False
-            )
-            known["n_train"] = with_train_only.n_structures
-            (run_dir / ".count.h5").unlink()
-        write_text(note, json.dumps(known))
-    store = StructureStore(path)
-    if known["n_train"] is None:
+    keep = holds_run(run_dir, "auto")
+    store, n_train = built_store(data.files, data.validation, path, data.on_error, keep=keep, progress=progress)
+    if not data.validation:
         return store, None
-    return store, Split(np.arange(known["n_train"]), np.arange(known["n_train"], len(store)))
+    return store, Split(np.arange(n_train), np.arange(n_train, len(store)))
+
+
+def built_store(
+    files: list[str], held_out: list[str], path: Path, on_error: Literal["raise", "skip"], *, keep: bool, progress: bool
+) -> tuple[StructureStore, int]:
+    """A store of files, and how many structures come before those held out; built unless it is there.
+
+    A note beside it tells what it was built from: a store of files that have changed since is built again.
+    """
+    note = path.with_name(path.name + ".inputs.json")
+    wanted = {"inputs": [_state(f) for f in (*files, *held_out)], "n_files": len(files), "on_error": on_error}
+    known = _noted(note) if path.exists() else {}
+    if known.get("wanted") == wanted:
+        store = StructureStore(path)
+        return store, len(store) if known["n_train"] is None else known["n_train"]
+    n_held_out = 0
+
+    def build(target: Path) -> None:
+        nonlocal n_held_out
+        report = build_store(files, target, held_out=held_out, workers=None, on_error=on_error, progress=progress)
+        n_held_out = report.n_held_out
+        logger.info("structures: %d with %d atoms in %s", report.n_structures, report.n_atoms, path)
+
+    if not keep:
+        note.unlink(missing_ok=True)  # killed in between, the new store must not have the old one's note
+    store = replace_store(build, path, keep=keep)
+    n_train = len(store) - n_held_out
+    if held_out and not 0 < n_train < len(store):
+        raise StructureError(
+            f"{path}: {n_train} structures of data.files and {n_held_out} of data.validation could be used, expected "
+            f"some of both. See {path.name}.skipped.csv."
+        )
+    write_text(note, json.dumps({"wanted": wanted, "n_train": n_train if held_out else None}))
+    return store, n_train
+
+
+def _noted(note: Path) -> dict[str, Any]:
+    try:
+        return json.loads(note.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _state(name: str) -> list[Any]:
+    """What changes when an input does: size and time of a file; of a directory, those of each of its files, whose
+    content can change without the directory's time."""
+    path = Path(name).absolute()
+    if not path.is_dir():
+        return [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+    size, digest = 0, hashlib.blake2b(digest_size=16)  # of millions of files
+    with suppress(StructureError):  # an empty one: said by what reads it
+        for file in list_directory(str(path)):
+            state = os.stat(file)
+            size += state.st_size
+            digest.update(json.dumps([file, state.st_size, state.st_mtime_ns]).encode())
+    return [str(path), size, digest.hexdigest()]
 
 
 def evaluate_run(
@@ -114,10 +165,10 @@ def evaluate_run(
             evaluate_store(potential.model, store, validation, name="validation", forces=forces, progress=show)
         )
     if config.data.test:
-        path = run_dir / "test.h5"
-        if not path.exists():
-            build_store(config.data.test, path, workers=None, on_error=config.data.on_error, progress=show)
-        found.append(evaluate_store(potential.model, StructureStore(path), name="test", forces=forces, progress=show))
+        test, _ = built_store(
+            config.data.test, [], run_dir / "test.h5", config.data.on_error, keep=False, progress=show
+        )
+        found.append(evaluate_store(potential.model, test, name="test", forces=forces, progress=show))
     return found
 
 

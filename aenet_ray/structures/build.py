@@ -34,6 +34,7 @@ def build_store(
     files: Any,
     output: str | os.PathLike[str],
     *,
+    held_out: Any = (),
     workers: int | None = 0,
     on_error: Literal["raise", "skip"] = "raise",
     progress: bool = True,
@@ -50,6 +51,7 @@ def build_store(
     Args:
         files: Paths (files, archives, directories), Structure records, ASE Atoms, or iterables of them.
         output: The store to write, usually ``*.h5``.
+        held_out: More of the same, put last; the report tells how many of the store's structures they are.
         workers: Processes that parse and check, besides this one, which writes. 0 and 1: everything in
             this process. None: as many as there are cores, for input large enough. A script that asks for
             more than one keeps its own work under ``if __name__ == "__main__":``, as with every process pool.
@@ -72,15 +74,18 @@ def build_store(
         raise ValueError(f"workers={workers}, expected 0 or more, or None for one a core.")
     start = time.perf_counter()
     options = ParseOptions(on_error == "skip", keys, min_distance)
-    n_bytes = _input_bytes(files)
+    n_bytes = _input_bytes([files, held_out])
     if workers is None:
         workers = _cores() if n_bytes > _SERIAL_BYTES else 0
     run = map_function or (map if workers <= 1 else _process_map(workers))
     with StoreWriter(output) as writer, build_progress(n_bytes, progress) as bar:
         gate = _Gate(options.skip_errors, allow_duplicates)
-        for parsed in run(parse_task, tasks(cut(files), options)):
-            writer.append(gate.admit(parsed))
-            bar(parsed.n_bytes, writer.n_structures, len(gate.skipped))
+        n_before = 0
+        for part in (files, held_out):
+            n_before = writer.n_structures
+            for parsed in run(parse_task, tasks(cut(part), options)):
+                writer.append(gate.admit(parsed))
+                bar(parsed.n_bytes, writer.n_structures, len(gate.skipped))
         report = _write_skipped(output, gate.skipped)
         if writer.n_structures == 0 and gate.skipped:
             raise StructureError(
@@ -89,7 +94,13 @@ def build_store(
             )
         built = writer.finish()
     seconds = time.perf_counter() - start
-    return replace(built, seconds=seconds, n_skipped=len(gate.skipped), skipped_report=report)
+    return replace(
+        built,
+        seconds=seconds,
+        n_skipped=len(gate.skipped),
+        skipped_report=report,
+        n_held_out=built.n_structures - n_before,
+    )
 
 
 class _Gate:

@@ -36,8 +36,8 @@ def replace_store(build: Callable[[Path], Any], path: Path, *, keep: bool) -> St
             found = now.content_hash, len(now), now.n_atoms
         if found[0] != before.content_hash:
             raise TrainingError(
-                f"{path.parent}: began with other structures ({len(before)} with {before.n_atoms} atoms in "
-                f"{path.name}, now {found[1]} with {found[2]}); choose another run.name."
+                f"{path}: the run began with other structures ({len(before)} with {before.n_atoms} atoms, now "
+                f"{found[1]} with {found[2]}); choose another run.name."
             )
         if _report(temporary).exists():
             os.replace(_report(temporary), _report(path))

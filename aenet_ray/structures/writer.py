@@ -34,6 +34,7 @@ class BuildReport:
         n_bytes: Size of the store.
         seconds: Wall time of the build.
         n_skipped: Structures, or whole files, left out.
+        n_held_out: Structures of ``held_out``, the last ones.
         skipped_report: CSV that lists them, if there are any.
     """
 
@@ -45,6 +46,7 @@ class BuildReport:
     seconds: float
     n_skipped: int = 0
     skipped_report: Path | None = None
+    n_held_out: int = 0
 
 
 class _Appender:

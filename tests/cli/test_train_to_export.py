@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import tarfile
 from pathlib import Path
 
 import ase.io
@@ -12,10 +14,18 @@ import numpy as np
 import pytest
 import yaml
 
+from aenet_ray import workflow
 from aenet_ray.cli.main import main
+from aenet_ray.errors import StructureError
+from aenet_ray.experiment import DataConfig
 from aenet_ray.features import featurize as featurize_module
 from aenet_ray.potential import TorchANNPotential
+from aenet_ray.structures.ase_io import write_ase
+from aenet_ray.structures.build import build_store
 from aenet_ray.structures.readers import read_structures
+from aenet_ray.structures.structure import Structure
+from aenet_ray.structures.xsf import write_xsf
+from aenet_ray.workflow import structures_of
 
 TIO2 = Path(__file__).parents[2] / "examples" / "data" / "tio2_ci100_xsf.tar.gz"
 
@@ -108,8 +118,6 @@ def test_held_out_files_and_a_store(folder, trained, capsys):
     """Validation and test in files of their own; the store as input."""
     structures = read_structures(TIO2)
     some = [s for s, _ in zip(structures, range(9), strict=False)]
-    from aenet_ray.structures.ase_io import write_ase
-
     write_ase(some[:5], folder / "train.extxyz")
     write_ase(some[5:7], folder / "validation.extxyz")
     write_ase(some[7:], folder / "test.extxyz")
@@ -124,6 +132,124 @@ def test_held_out_files_and_a_store(folder, trained, capsys):
     assert main(["train", str(folder / "held_out.yaml"), f"data={{files: {folder / 'tio2.h5'}}}", "run.name=from_store",
                  "training.iterations=1"]) == 0  # fmt: skip
     assert "validation" in capsys.readouterr().out
+
+
+class TestInputs:
+    """Stores follow the files they were built from; a run keeps what it began with."""
+
+    @pytest.fixture
+    def some(self, tmp_path):
+        return [s for s, _ in zip(read_structures(TIO2), range(14), strict=False)]
+
+    @pytest.fixture
+    def built(self, monkeypatch):
+        """Names of the files parsed, build after build."""
+        calls: list[list[str]] = []
+        original = workflow.build_store
+
+        def spy(files, output, *, held_out=(), **options):
+            calls.append([Path(f).name for f in (*files, *held_out)])
+            return original(files, output, held_out=held_out, **options)
+
+        monkeypatch.setattr(workflow, "build_store", spy)
+        return calls
+
+    @staticmethod
+    def directory(path: Path, structures) -> str:
+        path.mkdir()
+        for k, s in enumerate(structures):
+            write_ase([s], path / f"{k}.extxyz")
+        return str(path)
+
+    def test_a_file_changed_within_a_directory_is_seen(self, some, tmp_path, built):
+        data = DataConfig(files=[self.directory(tmp_path / "d", some[:3])])
+        first, _ = structures_of(data, tmp_path, progress=False)
+        again, _ = structures_of(data, tmp_path, progress=False)
+        assert len(built) == 1
+        before = (tmp_path / "d").stat()
+        write_ase([some[7]], tmp_path / "d" / "1.extxyz")  # in place: the directory does not change
+        os.utime(tmp_path / "d", ns=(before.st_atime_ns, before.st_mtime_ns))
+        changed, _ = structures_of(data, tmp_path, progress=False)
+        assert first.content_hash == again.content_hash != changed.content_hash
+        assert changed.energies()[1] == pytest.approx(some[7].energy)
+
+    @pytest.mark.parametrize("kind", ["archive", "directory", "frames", "store"])
+    @pytest.mark.parametrize("on_error", ["raise", "skip"])
+    def test_validation_files_are_counted_in_one_pass(self, some, tmp_path, built, kind, on_error):
+        train, held_out = some[:5], some[5:8]
+        if on_error == "skip":
+            close = Structure(np.zeros((2, 3)), ["O", "O"], 1.0)
+            train, held_out = [close, *train], [held_out[0], close, *held_out[1:]]
+        paths = []
+        for name, part in (("train", train), ("held_out", held_out)):
+            if kind == "directory":
+                paths.append(self.directory(tmp_path / name, part))
+            elif kind == "archive":
+                paths.append(str(tmp_path / f"{name}.tar"))
+                with tarfile.open(paths[-1], "w") as archive:
+                    for k, s in enumerate(part):
+                        write_xsf(s, tmp_path / "one.xsf")
+                        archive.add(tmp_path / "one.xsf", f"{k}.xsf")
+            else:
+                paths.append(str(tmp_path / f"{name}.extxyz"))
+                write_ase(part, paths[-1])
+                if kind == "store":
+                    build_store(paths[-1], tmp_path / f"{name}.h5", on_error=on_error, progress=False)
+                    paths[-1] = str(tmp_path / f"{name}.h5")
+        (tmp_path / "run").mkdir()
+        # A whole input again among those held out: its structures came before, so they are not there twice.
+        again = [paths[0]] if on_error == "skip" else []
+        data = DataConfig(files=paths[:1], validation=paths[1:] + again, on_error=on_error)
+        store, split = structures_of(data, tmp_path / "run", progress=False)
+        np.testing.assert_array_equal(split.train_ids, np.arange(5))
+        np.testing.assert_array_equal(split.test_ids, np.arange(5, 8))
+        np.testing.assert_allclose(store.energies()[5:], [s.energy for s in some[5:8]])
+        assert len(built) == 1
+        _, same = structures_of(data, tmp_path / "run", progress=False)
+        np.testing.assert_array_equal(same.test_ids, split.test_ids)
+        assert len(built) == 1
+        left = {"structures.h5", "structures.h5.inputs.json"}
+        assert {p.name for p in (tmp_path / "run").iterdir()} - {"structures.h5.skipped.csv"} == left
+
+    def test_nothing_left_for_validation_is_an_error(self, some, tmp_path):
+        write_ase(some[:3], tmp_path / "train.extxyz")
+        write_ase([Structure(np.zeros((2, 3)), ["O", "O"], 1.0)], tmp_path / "bad.extxyz")
+        data = DataConfig(
+            files=[str(tmp_path / "train.extxyz")], validation=[str(tmp_path / "bad.extxyz")], on_error="skip"
+        )
+        for _ in range(2):
+            with pytest.raises(StructureError, match=r"3 structures of data\.files and 0 of data\.validation"):
+                structures_of(data, tmp_path, progress=False)
+
+    def test_a_run_keeps_its_structures_and_follows_its_test_files(self, some, tmp_path, capsys, built):
+        write_ase(some[:10], tmp_path / "train.extxyz")
+        write_ase(some[10:12], tmp_path / "test.extxyz")
+        data = {"files": str(tmp_path / "train.extxyz"), "test": str(tmp_path / "test.extxyz")}
+        values = experiment(tmp_path, data=data, export=False)
+        values["training"]["iterations"] = 1
+        values["run"]["resume"] = "auto"
+        path = write(tmp_path / "run.yaml", values)
+        run_dir = tmp_path / "runs" / "tiny"
+        assert main(["train", path]) == 0
+        store = (run_dir / "structures.h5").read_bytes()
+        assert built == [["train.extxyz"], ["test.extxyz"]]
+
+        write_ase(some[10:14], tmp_path / "test.extxyz")
+        os.utime(tmp_path / "train.extxyz")  # touched, but the same
+        capsys.readouterr()
+        assert main(["train", path]) == 0
+        assert ["test", "4"] in [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+        assert built[2:] == [["train.extxyz"], ["test.extxyz"]]
+        assert (run_dir / "structures.h5").read_bytes() == store
+
+        write_ase(some[:9], tmp_path / "train.extxyz")
+        before = sorted(p.name for p in run_dir.iterdir())
+        assert main(["train", path]) == 2
+        error = capsys.readouterr().err
+        assert "began with other structures (10 with" in error
+        assert "choose another run.name" in error
+        assert (run_dir / "structures.h5").read_bytes() == store
+        assert sorted(p.name for p in run_dir.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -162,8 +288,6 @@ def test_no_experiment(tmp_path, capsys):
 @pytest.fixture
 def five(tmp_path):
     """Five structures, one an isolated cluster."""
-    from aenet_ray.structures.ase_io import write_ase
-
     found = [s for s, _ in zip(read_structures(TIO2), range(5), strict=False)]
     found[4].cell = found[4].pbc = None
     write_ase(found, tmp_path / "five.extxyz")
