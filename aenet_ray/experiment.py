@@ -57,6 +57,10 @@ class DataConfig(Config):
     """Structure store to build and reuse; None: in the run's folder."""
     on_error: Literal["raise", "skip"] = "raise"
     """skip writes what it leaves out to a report."""
+    energy_key: str = "energy"
+    """Name of the total energy in extended XYZ files."""
+    forces_key: str = "forces"
+    """Name of the forces in extended XYZ files."""
 
     @field_validator("files", "validation", "test", mode="before")
     @classmethod

@@ -9,17 +9,18 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
 
-from aenet_ray.errors import StructureError
+from aenet_ray.errors import ConfigError, StructureError
 from aenet_ray.experiment import DataConfig, ExperimentConfig, environment, write_json
 from aenet_ray.inference.evaluate import Evaluation, evaluate_store
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.potential import TorchANNPotential, make_features
 from aenet_ray.structures.build import build_store
+from aenet_ray.structures.labels import LabelKeys
 from aenet_ray.structures.readers import list_directory
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.store_files import replace_store
@@ -63,6 +64,7 @@ def walk(config: ExperimentConfig, run_dir: Path) -> Finished:
     """The road itself, in a folder that is there and with Ray running if it is wanted."""
     training = config.training
     store, split = structures_of(config.data, run_dir, progress=training.show_progress)
+    test = test_structures(config, run_dir)
     descriptor = config.descriptor.build()
     features = make_features(store, descriptor, training, Path(config.features_folder), config.scaling)
     model = ANNModel(config.arch(), descriptor, torch_dtype(training.precision, descriptor.dtype))
@@ -72,7 +74,7 @@ def walk(config: ExperimentConfig, run_dir: Path) -> Finished:
         prepare_run(run_dir, features, model, training, split=split, loggers=config.run.loggers)
     train_run(run_dir, config.scaling, config.run, show_progress=training.show_progress)
     potential = TorchANNPotential.from_file(run_dir / "model.pt")
-    evaluations = evaluate_run(config, run_dir, store, potential)
+    evaluations = evaluate_run(config, run_dir, store, test, potential)
     write_report(run_dir, potential, evaluations)
     if config.export:
         potential.to_aenet_ascii(run_dir / "aenet", prefix="potential")
@@ -90,21 +92,45 @@ def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[S
         return StructureStore(data.files[0]), None
     path = Path(data.store).absolute() if data.store else run_dir / "structures.h5"
     keep = holds_run(run_dir, "auto")
-    store, n_train = built_store(data.files, data.validation, path, data.on_error, keep=keep, progress=progress)
+    store, n_train = built_store(data, data.files, data.validation, path, keep=keep, progress=progress)
     if not data.validation:
         return store, None
     return store, Split(np.arange(n_train), np.arange(n_train, len(store)))
 
 
+def test_structures(config: ExperimentConfig, run_dir: Path) -> StructureStore | None:
+    """The store of the test set, looked at before training: what it lacks should not be found out after it.
+
+    Raises:
+        ConfigError: It holds species that the descriptor does not list, or no energies.
+    """
+    data = config.data
+    if not data.test:
+        return None
+    path = run_dir / "test.h5"
+    test, _ = built_store(data, data.test, [], path, keep=False, progress=config.training.show_progress)
+    unknown = [s for s in test.species if s not in config.descriptor.species]
+    if unknown:
+        raise ConfigError(
+            f"data.test ({', '.join(data.test)}): holds species {', '.join(unknown)}, which descriptor.species "
+            f"({', '.join(config.descriptor.species)}) does not list."
+        )
+    if not test.has_energy_any:
+        raise ConfigError(f"data.test ({', '.join(data.test)}): no structure has an energy to compare with.")
+    return test
+
+
 def built_store(
-    files: list[str], held_out: list[str], path: Path, on_error: Literal["raise", "skip"], *, keep: bool, progress: bool
+    data: DataConfig, files: list[str], held_out: list[str], path: Path, *, keep: bool, progress: bool
 ) -> tuple[StructureStore, int]:
     """A store of files, and how many structures come before those held out; built unless it is there.
 
     A note beside it tells what it was built from: a store of files that have changed since is built again.
     """
     note = path.with_name(path.name + ".inputs.json")
-    wanted = {"inputs": [_state(f) for f in (*files, *held_out)], "n_files": len(files), "on_error": on_error}
+    keys, on_error = LabelKeys(energy=data.energy_key, forces=data.forces_key), data.on_error
+    inputs = [_state(f) for f in (*files, *held_out)]
+    wanted = {"inputs": inputs, "n_files": len(files), "on_error": on_error, "keys": [keys.energy, keys.forces]}
     known = _noted(note) if path.exists() else {}
     if known.get("wanted") == wanted:
         store = StructureStore(path)
@@ -113,7 +139,9 @@ def built_store(
 
     def build(target: Path) -> None:
         nonlocal n_held_out
-        report = build_store(files, target, held_out=held_out, workers=None, on_error=on_error, progress=progress)
+        report = build_store(
+            files, target, held_out=held_out, workers=None, on_error=on_error, keys=keys, progress=progress
+        )
         n_held_out = report.n_held_out
         logger.info("structures: %d with %d atoms in %s", report.n_structures, report.n_atoms, path)
 
@@ -153,23 +181,23 @@ def _state(name: str) -> list[Any]:
 
 
 def evaluate_run(
-    config: ExperimentConfig, run_dir: Path, store: StructureStore, potential: TorchANNPotential
+    config: ExperimentConfig,
+    run_dir: Path,
+    store: StructureStore,
+    test: StructureStore | None,
+    potential: TorchANNPotential,
 ) -> list[Evaluation]:
     """Errors on the validation part and, if there is one, on the test set."""
     forces, show = config.training.force_weight > 0, config.training.show_progress
     with np.load(run_dir / IDS) as ids:
         validation = ids["test"]
-    found = []
-    if len(validation):
-        found.append(
-            evaluate_store(potential.model, store, validation, name="validation", forces=forces, progress=show)
-        )
-    if config.data.test:
-        test, _ = built_store(
-            config.data.test, [], run_dir / "test.h5", config.data.on_error, keep=False, progress=show
-        )
-        found.append(evaluate_store(potential.model, test, name="test", forces=forces, progress=show))
-    return found
+    sets = [("validation", store, validation)] if len(validation) else []
+    if test is not None:
+        sets.append(("test", test, np.arange(len(test))))
+    return [
+        evaluate_store(potential.model, data, which, name=name, forces=forces and data.has_forces_any, progress=show)
+        for name, data, which in sets
+    ]
 
 
 def write_report(run_dir: Path, potential: TorchANNPotential, evaluations: list[Evaluation]) -> None:

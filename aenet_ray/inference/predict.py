@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, PositiveInt
 
 from aenet_ray.config import Config
+from aenet_ray.errors import StructureError
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.structure import FloatArray, Structure
@@ -63,8 +64,11 @@ def predict_block(
 
     Raises:
         DescriptorError: A species the descriptor does not know.
+        StructureError: A structure has no atoms.
     """
     times = [time.perf_counter()]
+    if (np.diff(block.offsets) == 0).any():
+        raise StructureError("a structure without atoms cannot be predicted; leave it out.")
     descriptor, norm = model.descriptor, model.normalization
     species = descriptor.species_index(block.numbers)
     edges = descriptor.edges(block)

@@ -10,7 +10,6 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
-from aenet_ray.errors import StructureError
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
 
 _PER_ATOM = {"positions", "numbers", "forces", "charges"}
@@ -66,8 +65,6 @@ class StructureBlock:
     @classmethod
     def from_structures(cls, structures: Sequence[Structure]) -> StructureBlock:
         counts = [s.n_atoms for s in structures]
-        if 0 in counts:
-            raise StructureError(f"{structures[counts.index(0)].source}: has no atoms.")
         offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
         n, n_atoms = len(structures), int(offsets[-1])
         block = cls(

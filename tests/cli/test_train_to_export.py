@@ -23,6 +23,7 @@ from aenet_ray.potential import TorchANNPotential
 from aenet_ray.structures.ase_io import write_ase
 from aenet_ray.structures.build import build_store
 from aenet_ray.structures.readers import read_structures
+from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import Structure
 from aenet_ray.structures.xsf import write_xsf
 from aenet_ray.workflow import structures_of
@@ -78,7 +79,7 @@ def test_train_leaves_and_says(trained):
     assert (run_dir.parents[1] / "tio2.h5").exists()
     lines = [line for line in err.splitlines() if line.startswith("epoch")]
     assert len(lines) == 4
-    assert re.match(r"epoch 1/4  train E +[\d.]+ meV/atom  F +[\d.]+ meV/Å  test  E", lines[0])
+    assert re.match(r"epoch 1/4  train E +[\d.]+ meV/atom  F +[\d.]+ meV/Å  valid E", lines[0])
     assert "trained in" in err
     header, row = out.splitlines()[1:3]
     for name in ("structures", "atoms", "E MAE (meV/atom)", "E RMSE (meV/atom)", "F MAE (meV/Å)", "F RMSE (meV/Å)"):
@@ -102,6 +103,23 @@ def test_train_again(trained, folder, capsys):
     assert len((run_dir / "model.pt").read_bytes()) == len(before)
     assert main(["train", str(folder / "run.yaml"), "run.resume=auto", "training.seed=2"]) == 2
     assert "began with other settings (seed: 1 -> 2)" in capsys.readouterr().err
+
+
+def test_labels_under_other_names(folder, tmp_path, capsys):
+    """The energies of a file that calls them otherwise are found by ``data.energy_key``."""
+    lines = []
+    for k in range(6):
+        lines += ["2", f'TotEnergy={-100.0 - k} dft="x" Properties=species:S:1:pos:R:3:F:R:3 pbc="F F F"']
+        lines += [f"Ti 0 0 0 0 0 {0.1 * k}", f"O 0 0 {1.7 + 0.05 * k} 0 0 {-0.1 * k}"]
+    (tmp_path / "other.xyz").write_text("\n".join(lines) + "\n")
+    values = experiment(
+        tmp_path, data={"files": str(tmp_path / "other.xyz"), "energy_key": "TotEnergy", "forces_key": "F"}
+    )
+    values["run"] = {"name": "keys", "storage_path": str(tmp_path / "runs")}
+    assert main(["train", write(tmp_path / "run.yaml", values)]) == 0
+    with StructureStore(tmp_path / "runs" / "keys" / "structures.h5") as store:
+        assert store.energies(0, 6).tolist() == [-100.0 - k for k in range(6)]
+        assert store.n_with("forces") == 6
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -265,11 +283,21 @@ class TestInputs:
             "holds species O, which the descriptor (species Ti, N) does not",
         ),
         (["run.name=x", "run.resume=must"], "nothing to resume"),
+        (["network=[[5, tanhh]]", "run.name=x"], "activation 'tanhh'; expected one of linear, tanh"),
+        (["descriptor.ang_cutoff=9", "run.name=x"], "set export: false"),
+        (
+            ["data.test=[si.xsf]", "run.name=x"],
+            "data.test (si.xsf): holds species Si, which descriptor.species (Ti",
+        ),
+        (["data.test=[bare.xsf]", "run.name=x"], "data.test (bare.xsf): no structure has an energy to compare with"),
         (["iterations"], "override 'iterations': expected KEY=VALUE"),
         (["run.name=x", "training.device=tpu"], "device"),
     ],
 )
-def test_train_errors_are_said_before_anything_starts(trained, folder, capsys, overrides, message):
+def test_train_errors_are_said_before_anything_starts(trained, folder, capsys, monkeypatch, overrides, message):
+    monkeypatch.chdir(folder)
+    (folder / "si.xsf").write_text("# total energy = -1.0 eV\nATOMS\nSi 0 0 0\nSi 0 0 2.3\n")
+    (folder / "bare.xsf").write_text("ATOMS\nTi 0 0 0\nO 0 0 1.9\n")
     assert main(["train", str(folder / "run.yaml"), *overrides]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -383,7 +411,7 @@ def test_wrong_model_files(command, five, tmp_path, capsys):
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_wrong_structure_files(trained, command, tmp_path, capsys):
     run_dir, _, _ = trained
-    (tmp_path / "si.xsf").write_text("ATOMS\nSi 0 0 0\nSi 0 0 2.3\n")
+    (tmp_path / "si.xsf").write_text("# total energy = -1.0 eV\nATOMS\nSi 0 0 0\nSi 0 0 2.3\n")
     for name, message in (("none.xsf", "none.xsf"), ("si.xsf", "Si")):
         assert main([command, str(run_dir / "model.pt"), str(tmp_path / name), "-o", str(tmp_path / "out")]) == 2
         error = capsys.readouterr().err
