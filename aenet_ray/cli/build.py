@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--allow-duplicates", action="store_true", help="take structures whose name, or file and frame, came before"
     )
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run, rest="files")
 
 
 def run(args: argparse.Namespace) -> int:

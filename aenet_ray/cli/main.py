@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit code: 0 done, 1 the command found problems, 2 an error of the input."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser(_requested(argv))
-    options = parser.parse_args(argv)
+    options = _parse(parser, argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("aenet_ray").setLevel(logging.WARNING if options.quiet else logging.INFO)
     if not hasattr(options, "func"):
@@ -49,6 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse, with options anywhere: argparse fills a command's list of arguments once, and takes what comes behind
+    the next option for unknown. A command says by the default ``rest`` which list that belongs to."""
+    options, behind = parser.parse_known_args(argv)
+    unknown = [a for a in behind if a.startswith("-") or not hasattr(options, "rest")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if behind:
+        getattr(options, options.rest).extend(behind)
+    return options
 
 
 def _requested(argv: Sequence[str]) -> str | None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 
+VOIGT = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
+"""Components of the stress in the order they are printed."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("predict", help="predict energies, forces and stress of structures")
     parser.add_argument("model", help="model.pt or a checkpoint")
     parser.add_argument("files", nargs="+", help="structures in any readable format, or a structure store")
-    parser.add_argument("-o", "--output", default=None, help="extended XYZ file to write; energies alone are printed")
+    parser.add_argument("-o", "--output", default=None, help="extended XYZ file to write; forces are only there")
     parser.add_argument("--no-forces", action="store_true", help="energies only")
-    parser.add_argument("--stress", action="store_true", help="stress of periodic structures as well")
-    parser.set_defaults(func=run)
+    parser.add_argument(
+        "--stress", action="store_true", help="stress of structures periodic in all directions as well, else nan"
+    )
+    parser.set_defaults(func=run, rest="files")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,10 +27,12 @@ def run(args: argparse.Namespace) -> int:
     potential = TorchANNPotential.from_file(args.model)
     forces = bool(args.output) and not args.no_forces
     out = potential.predict(args.files, eval_forces=forces, eval_stress=args.stress)
-    print("# structure  n_atoms  energy/eV  energy_per_atom/eV")
+    stress = "".join(f"  {c}/eV/Å³" for c in VOIGT) if args.stress else ""
+    print(f"# structure  n_atoms  energy/eV  energy_per_atom/eV{stress}")
     for i in range(out.num_structures):
         energies = f"{out.total_energy[i]:.8f}  {out.total_energy_per_atom[i]:.8f}"
-        print(f"{out.structure_paths[i]}  {out.num_atoms(i)}  {energies}")
+        stress = "" if out.stress is None else "".join(f"  {out.stress[i][c]:.8f}" for c in VOIGT.values())
+        print(f"{out.structure_paths[i]}  {out.num_atoms(i)}  {energies}{stress}")
     if args.output:
         write_ase(out.to_structures(), args.output)
     return 0

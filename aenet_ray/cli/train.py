@@ -15,7 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("experiment", help="YAML file")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as training.iterations=50")
     parser.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress, no lines")
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run, rest="overrides")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -69,13 +70,18 @@ class History:
         return dict(zip(COLUMNS, self.table[-1].tolist(), strict=True))
 
     def rewrite(self) -> None:
-        """Make the file say what the table says; needed at the start, on resume and for the final row."""
+        """Make the file say what the table says; needed at the start, on resume and for the final row.
+
+        The file is replaced at once: whoever reads it sees the old one or the new one.
+        """
         if self.path is None:
             return
-        with self.path.open("w", newline="") as file:
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(_cells(row) for row in self.table)
+        os.replace(temporary, self.path)
 
     def append(self, row: Row) -> None:
         if self._n == len(self._table):
@@ -100,19 +106,61 @@ class History:
         path.write_text(json.dumps(values, indent=1))
 
 
+class HistoryTail:
+    """Reads a ``history.csv`` that grows, or will be there later: each row once.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.n_rows = 0
+        """Complete rows of the file as it was when last read."""
+        self.n_files = 0
+        """How often the file was a new one."""
+        self._names: list[str] = []
+        self._file: tuple[int, int] | None = None
+        self._offset = 0
+
+    def read(self) -> list[Row]:
+        """Complete rows that are new; all of them where the file was replaced or cut."""
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if (status.st_dev, status.st_ino) != self._file or status.st_size < self._offset:
+                    self._file, self._offset, self.n_rows = (status.st_dev, status.st_ino), 0, 0
+                    self.n_files += 1
+                file.seek(self._offset)
+                text = file.read()
+        except OSError:  # not there yet, or the file system lost it from under us: there is another time
+            return []
+        complete = text[: text.rfind(b"\n") + 1]
+        lines = complete.decode().splitlines()
+        if self._offset == 0 and lines:
+            self._names = lines.pop(0).split(",")
+        self._offset += len(complete)
+        self.n_rows += len(lines)
+        return [self._row(cells) for cells in csv.reader(lines)]
+
+    def _row(self, cells: list[str]) -> Row:
+        return {name: float(cell) if cell else math.nan for name, cell in zip(self._names, cells, strict=False)}
+
+
 def _cells(row: FloatArray) -> Iterator[str]:
     for name, value in zip(COLUMNS, row.tolist(), strict=True):
         yield str(int(value)) if name == "epoch" else "" if math.isnan(value) else f"{value:.9g}"
 
 
 def line(row: Row, epochs: int) -> str:
-    """One readable line: ``epoch 12/200  train E 3.1 meV/atom F 41 meV/Å  test E 3.4 F 44  lr 1e-3  1.8 s``."""
+    """One readable line of RMSE: ``epoch 12/200  train E 3.1 meV/atom  F 41 meV/Å  valid E 3.4 … lr 0.001  1.8 s``."""
 
     def pair(kind: str) -> str:
         energy, force = row[f"{kind}_energy_rmse"], row[f"{kind}_force_rmse"]
-        text = f"{kind:<5} E {1000 * energy:8.2f} meV/atom"
+        text = f"{shown[kind]} E {1000 * energy:8.2f} meV/atom"
         return text if math.isnan(force) else f"{text}  F {1000 * force:7.1f} meV/Å"
 
+    shown = {"train": "train", "test": "valid"}
     width = len(str(epochs))
     parts = [f"epoch {int(row['epoch']) + 1:{width}d}/{epochs}", pair("train")]
     if not math.isnan(row["test_energy_rmse"]):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import json
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -17,29 +16,56 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig
 
-from aenet_ray.errors import ConfigError, TrainingError
+from aenet_ray import errors
+from aenet_ray.errors import AenetRayError, ConfigError, TrainingError
 from aenet_ray.training.comm import Comm, Group, Solo
 from aenet_ray.training.config import RunConfig, ScalingConfig
 from aenet_ray.training.driver import epoch_printer
 from aenet_ray.training.engine import OnEpoch, run_training
-from aenet_ray.training.history import Row
+from aenet_ray.training.history import HistoryTail, Row
 from aenet_ray.training.ray_runtime import ensure_ray, process_age, quiet_ray_logs, torch_trainer
-from aenet_ray.training.spec import RunSpec
+from aenet_ray.training.spec import RunSpec, write_text
+from aenet_ray.training.state import starting_point
 
 logger = logging.getLogger(__name__)
 
 # A report is a barrier of 50 ms to 2 s: metrics go to Ray this often, to our own history every epoch.
 REPORT_SECONDS = 30.0
 
+ERROR = "error.json"
+"""In the run's folder: an error of a worker that would come again however often the run were started."""
+
 
 def train_worker(settings: dict[str, Any]) -> None:
-    """What every worker runs. A restarted one goes on from the newest checkpoint in the run's folder."""
+    """What every worker runs. A restarted one goes on from the newest checkpoint in the run's folder.
+
+    An AenetRayError comes again at every trial: the worker leaves it in the run's folder for the driver, then fails,
+    so that Ray ends the others, which may wait in a sum. The group that Ray then starts finds the file and ends.
+    """
     quiet_ray_logs()
     torch.set_num_threads(settings["threads"])
     context = ray.train.get_context()
     comm: Comm = Group() if context.get_world_size() > 1 else Solo()
     device = ray.train.torch.get_device() if settings["use_gpu"] else torch.device("cpu")
-    run_training(Path(settings["run_dir"]), comm, device, _reporter(comm, device))
+    run_dir = Path(settings["run_dir"])
+    if (run_dir / ERROR).exists():
+        return
+    try:
+        run_training(run_dir, comm, device, _reporter(comm, device))
+    except AenetRayError as error:
+        write_text(run_dir / ERROR, json.dumps({"class": type(error).__name__, "text": str(error)}))
+        raise
+
+
+def worker_error(run_dir: Path) -> AenetRayError | None:
+    """What a worker left in the run's folder, as it was raised there."""
+    try:
+        found = json.loads((run_dir / ERROR).read_text())
+    except FileNotFoundError:
+        return None
+    cls = getattr(errors, found["class"], TrainingError)
+    error: AenetRayError = cls(found["text"])
+    return error
 
 
 def _reporter(comm: Comm, device: torch.device) -> OnEpoch:
@@ -81,8 +107,11 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
     Raises:
         ConfigError: The cluster is too small.
         TrainingError: Workers failed more than ``run.max_failures`` times.
+        AenetRayError: What a worker raised; it is not tried again.
     """
     spec = RunSpec.load(run_dir)
+    (run_dir / ERROR).unlink(missing_ok=True)
+    _say_where_from(run_dir, spec)
     with ensure_ray(num_cpus=scaling.num_workers * scaling.cpus_per_worker):
         check_resources(scaling)
         # A group that cannot start is a failure like any other; Ray would try for ever.
@@ -113,7 +142,16 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
             try:
                 trainer.fit()
             except Exception as error:
-                raise TrainingError(_reason(error, run_dir)) from error
+                raise worker_error(run_dir) or TrainingError(_reason(error, run_dir)) from error
+            if (said := worker_error(run_dir)) is not None:
+                raise said
+
+
+def _say_where_from(run_dir: Path, spec: RunSpec) -> None:
+    """What the workers find, which print nothing."""
+    folder = None if spec.config.checkpoint_dir is None else run_dir / spec.config.checkpoint_dir
+    if (start := starting_point(run_dir, folder)) is not None:
+        logger.info("going on after epoch %d of %d", start[0]["epoch"] + 1, spec.epochs)
 
 
 def _reason(error: Exception, run_dir: Path) -> str:
@@ -122,28 +160,48 @@ def _reason(error: Exception, run_dir: Path) -> str:
     return f"{run_dir}: training on Ray failed. " + " | ".join(t.strip().splitlines()[-1] for t in texts if t.strip())
 
 
+class Follower:
+    """Shows epochs as worker 0 writes them to the history: workers print nothing, and nothing goes through Ray.
+
+    Args:
+        path: ``history.csv``; epochs that are there already are not shown.
+        epochs: Epoch at which the run ends.
+    """
+
+    def __init__(self, path: Path, on_epoch: OnEpoch, epochs: int) -> None:
+        self.tail, self.on_epoch, self.epochs = HistoryTail(path), on_epoch, epochs
+        self.tail.read()
+        self.shown = self.tail.n_rows
+        self.begun = self.ended = False
+
+    def poll(self) -> None:
+        """Show what is new: an epoch once, or once more where a restarted group did it once more; the last once."""
+        files = self.tail.n_files
+        rows = self.tail.read()
+        self.shown = min(self.shown, self.tail.n_rows)
+        if self.begun and self.tail.n_files > files and self.shown < self.epochs:
+            logger.info("the workers were started again and are back at epoch %d/%d", self.shown, self.epochs)
+        fresh = rows[len(rows) - (self.tail.n_rows - self.shown) :]
+        self.shown = self.tail.n_rows
+        for row in fresh:
+            if not self.begun:
+                logger.info("first step %.1f s after the command started", process_age() - row["epoch_time"])
+            self.begun = True
+            last = int(row["epoch"]) + 1 == self.epochs
+            if not self.ended:
+                self.on_epoch(row, last)
+            self.ended = self.ended or last
+
+
 @contextmanager
 def _follow(run_dir: Path, on_epoch: OnEpoch, epochs: int) -> Iterator[None]:
-    """Show epochs as worker 0 writes them to the history: workers print nothing, and nothing goes through Ray."""
-    path, stop = run_dir / "history.csv", threading.Event()
-    seen = _rows(path)
-    shown = len(seen)
+    """A follower in a thread of its own."""
+    follower, stop = Follower(run_dir / "history.csv", on_epoch, epochs), threading.Event()
 
     def follow() -> None:
-        nonlocal shown
-        while True:
-            finished = stop.wait(0.1)
-            rows = _rows(path)
-            for row in rows[shown:]:
-                if shown == len(seen):
-                    first_step = process_age() - row["epoch_time"]
-                    logger.info("first step %.1f s after the command started", first_step)
-                on_epoch(row, int(row["epoch"]) + 1 == epochs)
-                shown += 1
-            # After a restart the history is shorter than what was shown: epochs are shown once more.
-            shown = min(shown, len(rows))
-            if finished:
-                return
+        while not stop.wait(0.1):
+            follower.poll()
+        follower.poll()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -152,14 +210,3 @@ def _follow(run_dir: Path, on_epoch: OnEpoch, epochs: int) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def _rows(path: Path) -> list[Row]:
-    """Complete rows of a history that may be growing."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return []
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    rows = csv.DictReader(lines)
-    return [{k: float(v) if v else math.nan for k, v in row.items()} for row in rows]

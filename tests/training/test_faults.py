@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from runs import ATOMIC_ENERGIES, TIO2, difference, final_weights
+
+from aenet_ray.training.checkpoint import numbered
 
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(240)]
 
@@ -33,6 +36,7 @@ def experiment(folder: Path, name: str, **scaling: int) -> dict:
             "use_scheduler": True,
             "scheduler_patience": 2,
             "max_checkpoints": 2,
+            "checkpoint_seconds": 0,
             "seed": 3,
             "atomic_energies": ATOMIC_ENERGIES,
         },
@@ -49,14 +53,25 @@ def start(folder: Path, values: dict, log: str) -> subprocess.Popen:
         return subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
 
 
-def wait_for_epoch(run_dir: Path, epoch: int, process: subprocess.Popen) -> None:
+def wait_for_checkpoint(run_dir: Path, epoch: int, process: subprocess.Popen) -> tuple[int, list[str]]:
+    """The newest numbered checkpoint, of that epoch or a later one, and the lines of the history up to it."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        if (run_dir / "history.csv").exists() and len((run_dir / "history.csv").read_text().splitlines()) > epoch + 1:
-            return
+        found = numbered(run_dir / "checkpoints")
+        if found and found[-1][0] >= epoch:
+            newest = found[-1][0]
+            assert newest < EPOCHS - 20, "the run is nearly over, a kill would prove little"
+            return newest, (run_dir / "history.csv").read_text().splitlines()[: newest + 2]
         assert process.poll() is None, "the run ended too early"
         time.sleep(0.02)
-    raise AssertionError("no epoch in 90 s")
+    raise AssertionError("no checkpoint in 90 s")
+
+
+def went_on_from(run_dir: Path, before: list[str]) -> bool:
+    """Whether the epochs before the kill were kept: done once more, they would have taken other times."""
+    lines = (run_dir / "history.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in lines[1:]] == list(range(EPOCHS))
+    return lines[: len(before)] == before
 
 
 def processes_of(folder: Path, title: str) -> list[int]:
@@ -96,11 +111,16 @@ def test_worker_killed(folder, undisturbed):
     """Ray starts the group again by itself; it goes on from the newest checkpoint."""
     process = start(folder, experiment(folder, "worker_killed", num_workers=2), "worker_killed.log")
     run_dir = folder / "worker_killed"
-    wait_for_epoch(run_dir, 10, process)
+    newest, before = wait_for_checkpoint(run_dir, 10, process)
     workers = processes_of(folder, "RayTrainWorker")
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     assert process.wait(timeout=120) == 0, (folder / "worker_killed.log").read_text()
+    log = (folder / "worker_killed.log").read_text()
+    back = re.search(rf"the workers were started again and are back at epoch (\d+)/{EPOCHS}", log)
+    assert back, log
+    assert int(back[1]) > newest
+    assert went_on_from(run_dir, before)
     assert difference(undisturbed, final_weights(run_dir)) < 1e-9
 
 
@@ -110,7 +130,7 @@ def test_driver_killed_and_resumed(folder, undisturbed, n_workers):
     name = f"driver_killed_{n_workers}"
     process = start(folder, experiment(folder, name, num_workers=2), f"{name}.log")
     run_dir = folder / name
-    wait_for_epoch(run_dir, 10, process)
+    newest, before = wait_for_checkpoint(run_dir, 10, process)
     process.kill()
     process.wait()
     assert gone(folder, "RayTrainWorker"), "workers outlive their driver"
@@ -118,10 +138,15 @@ def test_driver_killed_and_resumed(folder, undisturbed, n_workers):
     again = start(
         folder, experiment(folder, name, **({"num_workers": n_workers} if n_workers else {})), f"{name}_2.log"
     )
-    assert again.wait(timeout=120) == 0, (folder / f"{name}_2.log").read_text()
+    log = folder / f"{name}_2.log"
+    assert again.wait(timeout=120) == 0, log.read_text()
+    said = re.search(rf"going on after epoch (\d+) of {EPOCHS}", log.read_text())
+    assert said, log.read_text()
+    first = re.search(rf"epoch +(\d+)/{EPOCHS}  train", log.read_text())
+    assert first, log.read_text()
+    assert int(first[1]) > int(said[1]) > newest
+    assert went_on_from(run_dir, before)
     assert difference(undisturbed, final_weights(run_dir)) < 1e-9
-    rows = (run_dir / "history.csv").read_text().splitlines()
-    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(EPOCHS))
 
 
 def test_nothing_is_left_running(folder):

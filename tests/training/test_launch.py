@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 import yaml
-from runs import ATOMIC_ENERGIES, TIO2, config, difference, final_weights, small_descriptor
+from runs import ATOMIC_ENERGIES, TIO2, config, difference, final_weights, prepare, small_descriptor, small_features
 
-from aenet_ray.errors import ConfigError
+from aenet_ray.errors import ConfigError, StoreError
 from aenet_ray.models.model_file import read_model_file
 from aenet_ray.potential import TorchANNPotential
+from aenet_ray.training import launch
 from aenet_ray.training.config import RunConfig, ScalingConfig
-from aenet_ray.training.launch import check_resources
+from aenet_ray.training.history import History, Row
+from aenet_ray.training.launch import ERROR, Follower, check_resources, train_on_ray
 from aenet_ray.training.ray_runtime import ensure_ray
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 SCRIPT = Path(__file__).parents[2] / "cluster_configs" / "local.sh"
 LAYERS = {s: [(6, "tanh"), (5, "tanh")] for s in ("Ti", "O")}
@@ -46,6 +51,7 @@ def alone(folder):
     return folder / "alone" / "alone"
 
 
+@pytest.mark.ray
 def test_two_workers_from_python(folder, alone):
     """Featurized by Ray Data and trained by two Ray workers, the potential is the one made without Ray."""
     potential = train(folder, "two", ScalingConfig(num_workers=2))
@@ -55,6 +61,7 @@ def test_two_workers_from_python(folder, alone):
     assert potential.history["epoch"] == [0, 1, 2]
 
 
+@pytest.mark.ray
 def test_too_many_workers_are_refused_at_once(folder):
     with (
         pytest.raises(ConfigError, match="500 workers need 1000 CPUs, the cluster has"),
@@ -72,6 +79,7 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
+@pytest.mark.ray
 def test_submitted_as_a_job(folder, alone):
     """``ray job submit -- aenet-ray train run.yaml`` against a running cluster."""
     state = Path(tempfile.mkdtemp(prefix="ar-"))  # short: socket paths end at 107 characters
@@ -113,3 +121,119 @@ def test_submitted_as_a_job(folder, alone):
     assert "epoch 3/3" in done.stdout + done.stderr
     assert difference(final_weights(alone), final_weights(folder / "job" / "job")) < 1e-9
     assert read_model_file(folder / "job" / "job" / "model.pt")["epoch"] == 2
+
+
+class Shown:
+    """A history that grows as worker 0 lets it, and what a follower shows of it."""
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self.path, self.history = path, History(path)
+        self.calls: list[tuple[int, bool]] = []
+        self.follower = Follower(path, self.on_epoch, epochs)
+
+    def on_epoch(self, row: Row, last: bool) -> None:
+        self.calls.append((int(row["epoch"]), last))
+
+    def grow(self, epochs: int) -> None:
+        for _ in range(epochs):
+            self.history.append({"epoch": float(len(self.history)), "epoch_time": 0.1})
+
+    def restart(self, epochs: int) -> None:
+        """As a new worker 0 does, from a checkpoint after so many epochs."""
+        self.history = History(self.path, {k: v[:epochs] for k, v in self.history.columns().items()})
+
+    def poll(self) -> list[int]:
+        """Epochs shown by one look at the file."""
+        before = len(self.calls)
+        self.follower.poll()
+        return [epoch for epoch, _ in self.calls[before:]]
+
+
+def test_follower_shows_an_epoch_once(tmp_path):
+    """The last one too, whose line is written a second time, with other numbers."""
+    shown = Shown(tmp_path / "history.csv", 5)
+    assert shown.poll() == []
+    shown.grow(2)
+    assert shown.poll() == [0, 1]
+    assert shown.poll() == []
+    shown.history.rewrite()
+    assert shown.poll() == []
+    shown.grow(3)
+    assert shown.poll() == [2, 3, 4]
+    shown.history.rewrite()
+    assert shown.poll() == []
+    assert [last for _, last in shown.calls] == [False] * 4 + [True]
+
+
+def test_follower_after_a_restart(tmp_path, caplog):
+    shown = Shown(tmp_path / "history.csv", 9)
+    shown.grow(5)
+    assert shown.poll() == [0, 1, 2, 3, 4]
+    shown.restart(3)
+    shown.grow(1)
+    with caplog.at_level(logging.INFO, "aenet_ray"):
+        assert shown.poll() == []
+    assert "back at epoch 4/9" in caplog.text
+    shown.grow(2)
+    assert shown.poll() == [4, 5], "epochs done once more are shown once more"
+    shown.restart(2)
+    shown.grow(6)
+    assert shown.poll() == [6, 7], "and those that came between two looks are not"
+    shown.grow(1)
+    shown.restart(8)
+    assert shown.poll() == []
+    shown.grow(1)
+    assert shown.poll() == [8]
+    shown.restart(8)
+    shown.poll()
+    shown.grow(1)
+    assert shown.poll() == [], "the last one ends the display"
+    assert sum(last for _, last in shown.calls) == 1
+
+
+def test_follower_of_a_resumed_run(tmp_path):
+    """What was there before is not shown again, what is done once more is."""
+    table = History(tmp_path / "history.csv")
+    for epoch in range(4):
+        table.append({"epoch": float(epoch), "epoch_time": 0.1})
+    shown = Shown.__new__(Shown)
+    shown.path, shown.history, shown.calls = tmp_path / "history.csv", table, []
+    shown.follower = Follower(shown.path, shown.on_epoch, 6)
+    assert shown.poll() == []
+    shown.restart(3)
+    assert shown.poll() == []
+    shown.grow(3)
+    assert shown.poll() == [3, 4, 5]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_that_comes_again_is_not_tried_again(tmp_path, monkeypatch, ray_local, failing):
+    """One worker of two finds its data gone in the first epoch, while the other waits for it in a sum."""
+    run_dir = prepare(small_features(tmp_path), tmp_path / "run", config(iterations=3))
+    (run_dir / ERROR).write_text(json.dumps({"class": "ConfigError", "text": "of the run before"}))
+
+    def worker(settings):
+        import ray.train
+
+        from aenet_ray.training import engine, launch
+
+        rank = ray.train.get_context().get_world_rank()
+        if rank == failing:
+
+            def gone(*args):
+                with (Path(settings["run_dir"]) / "tries").open("a") as file:
+                    file.write("x")
+                raise StoreError("shard_000000: missing. Featurize again.")
+
+            engine.train_step = gone
+        launch.train_worker(settings)
+
+    monkeypatch.setattr(launch, "train_worker", worker)
+    started = time.monotonic()
+    with pytest.raises(StoreError) as raised:
+        train_on_ray(run_dir, ScalingConfig(num_workers=2), RunConfig(max_failures=3), show_progress=False)
+    assert time.monotonic() - started < 60, "the other worker waited for the time limit of its sum"
+    assert str(raised.value) == "shard_000000: missing. Featurize again."
+    assert json.loads((run_dir / ERROR).read_text())["class"] == "StoreError"
+    assert (run_dir / "tries").read_text() == "x"

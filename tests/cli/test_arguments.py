@@ -1,0 +1,80 @@
+"""What is given in another order, or is not there: said or done, never dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aenet_ray.cli.main import _parse, _parser, main
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.potential import TorchANNPotential
+from aenet_ray.structures.ase_io import write_ase
+from aenet_ray.structures.readers import read_structures
+from aenet_ray.structures.structure import Structure
+
+TIO2 = Path(__file__).parents[2] / "examples" / "data" / "tio2_ci100_xsf.tar.gz"
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A potential as it is before training."""
+    descriptor = ChebyshevDescriptor(["Ti", "O"], 3, 4.0, 2, 3.0)
+    potential = TorchANNPotential({s: [(3, "tanh")] for s in ("Ti", "O")}, descriptor)
+    potential.save(tmp_path / "model.pt")
+    return potential, str(tmp_path / "model.pt")
+
+
+@pytest.fixture
+def three() -> list[Structure]:
+    """The last one an isolated cluster."""
+    found = [s for s, _ in zip(read_structures(TIO2), range(3), strict=False)]
+    found[2].cell = found[2].pbc = None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "expected"),
+    [
+        (["train", "run.yaml", "--quiet", "run.name=q"], "overrides", ["run.name=q"]),
+        (["train", "run.yaml", "a=1", "--quiet", "b=2", "c=3"], "overrides", ["a=1", "b=2", "c=3"]),
+        (["train", "--quiet", "run.yaml", "a=1"], "overrides", ["a=1"]),
+        (["predict", "m.pt", "a.xyz", "-o", "out.xyz", "b.xyz"], "files", ["a.xyz", "b.xyz"]),
+        (["evaluate", "m.pt", "a.xyz", "--no-forces", "b.xyz"], "files", ["a.xyz", "b.xyz"]),
+        (["build", "a.xyz", "-o", "data.h5", "b.xyz"], "files", ["a.xyz", "b.xyz"]),
+    ],
+)
+def test_options_anywhere(arguments, name, expected):
+    assert getattr(_parse(_parser(arguments[0]), arguments), name) == expected
+
+
+@pytest.mark.parametrize("arguments", [["train", "run.yaml", "--quite", "a=1"], ["export", "m.pt", "-o", "x", "more"]])
+def test_what_is_unknown_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    unknown = "--quite" if "--quite" in arguments else "more"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"unrecognized arguments: {unknown}")
+
+
+def test_stress_is_printed(model, three, tmp_path, capsys):
+    potential, path = model
+    write_ase(three, tmp_path / "three.extxyz")
+    assert main(["predict", path, str(tmp_path / "three.extxyz"), "--stress"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split("energy_per_atom/eV")[1].split() == [f"{c}/eV/Å³" for c in ("xx", "yy", "zz", "yz", "xz", "xy")]
+    stress = potential.predict(three, eval_stress=True).stress
+    for row, expected in zip(rows, stress, strict=True):
+        found = [float(x) for x in row.split()[-6:]]
+        np.testing.assert_allclose(found, expected[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], atol=1e-8)
+    assert rows[2].split()[-1] == "nan"
+
+
+def test_evaluate_without_energies(model, three, tmp_path, capsys):
+    for structure in three:
+        structure.energy = None
+    write_ase(three, tmp_path / "three.extxyz")
+    assert main(["evaluate", model[1], str(tmp_path / "three.extxyz"), "-o", str(tmp_path / "e")]) == 2
+    assert "error: three.extxyz: none of 3 structures has an energy to compare with." in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
