@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -34,7 +35,11 @@ def run(args: argparse.Namespace) -> int:
     with ray_for(config.scaling, warm=("aenet_ray.workflow",)):
         from aenet_ray.workflow import walk
 
-        finished = walk(config, run_dir)
+        try:
+            finished = walk(config, run_dir)
+        except (KeyboardInterrupt, SystemExit):  # Ray Train makes the second of the first
+            print(f"interrupted; the same command with run.resume=auto goes on in {run_dir}", file=sys.stderr)
+            return 130
     if finished.evaluations:
         print_errors([e.row() for e in finished.evaluations], "Errors")
     print(f"potential, history and report in {finished.run_dir}")

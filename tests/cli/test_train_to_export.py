@@ -474,3 +474,16 @@ def test_featurize_on_ray(trained, folder, tmp_path, capsys, ray_local):
     assert entry == tmp_path / local.name
     for name in ("shard_000000/features.npy", "composition.npy"):
         np.testing.assert_array_equal(np.load(entry / name), np.load(local / name))
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])
+def test_interrupted(folder, tmp_path, capsys, monkeypatch, how):
+    """Control-C, also as Ray Train hands it on, ends with the way to go on."""
+
+    def walk(*_):
+        raise how
+
+    monkeypatch.setattr("aenet_ray.workflow.walk", walk)
+    values = experiment(folder) | {"run": {"name": "stopped", "storage_path": str(tmp_path)}}
+    assert main(["train", write(tmp_path / "run.yaml", values)]) == 130
+    assert f"run.resume=auto goes on in {tmp_path / 'stopped'}" in capsys.readouterr().err
