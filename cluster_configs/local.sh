@@ -5,13 +5,16 @@
 #   cluster_configs/local.sh submit -- aenet-ray train run.yaml
 #   cluster_configs/local.sh stop
 #
-# Settings (environment): RAY_CPUS, RAY_PORT, DASHBOARD_PORT, STATE_DIR. Ports outside 10002-19999, where
+# Settings (environment): RAY_CPUS, RAY_PORT, DASHBOARD_PORT, AGENT_PORT, CLIENT_PORT, STATE_DIR. Ports outside 10002-19999, where
 # Ray puts its workers: a clash is an error. Not `ray stop`: that ends every Ray process of the user.
 set -euo pipefail
 
 RAY_CPUS=${RAY_CPUS:-$(nproc)}
 RAY_PORT=${RAY_PORT:-26379}
 DASHBOARD_PORT=${DASHBOARD_PORT:-28265}
+# Ray's usual ports for these belong to whichever Ray came first; a head whose agent has none takes no jobs.
+AGENT_PORT=${AGENT_PORT:-$((DASHBOARD_PORT + 1))}
+CLIENT_PORT=${CLIENT_PORT:-$((DASHBOARD_PORT + 2))}
 STATE_DIR=${STATE_DIR:-${TMPDIR:-/tmp}/aenet-ray-$(id -u)}  # short: socket paths end at 107 characters
 PID_FILE=$STATE_DIR/head.pid
 LOG_FILE=$STATE_DIR/head.log
@@ -36,6 +39,7 @@ start() {
   # A temporary directory of its own: in the usual one, `ray.init()` of other programs would find this head.
   ray start --head --block --num-cpus="$RAY_CPUS" --port="$RAY_PORT" --temp-dir="$STATE_DIR/ray" \
     --dashboard-host=127.0.0.1 --dashboard-port="$DASHBOARD_PORT" --disable-usage-stats \
+    --dashboard-agent-listen-port="$AGENT_PORT" --ray-client-server-port="$CLIENT_PORT" \
     >"$LOG_FILE" 2>&1 </dev/null &
   echo $! >"$PID_FILE"
   for _ in $(seq 60); do

@@ -70,20 +70,21 @@ def test_too_many_workers_are_refused_at_once(folder):
         check_resources(ScalingConfig(num_workers=500, cpus_per_worker=2))
 
 
-def free_port() -> int:
-    """Outside the range where Ray puts its workers."""
-    for port in range(21000 + os.getpid() % 1000, 32000):
+def four_free_ports() -> int:
+    """The first of four in a row, outside the range where Ray puts its workers."""
+
+    def is_free(port: int) -> bool:
         with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise AssertionError("no free port")
+            return s.connect_ex(("127.0.0.1", port)) != 0
+
+    return next(p for p in range(21000 + os.getpid() % 1000, 32000, 4) if all(is_free(p + k) for k in range(4)))
 
 
 @pytest.mark.ray
 def test_submitted_as_a_job(folder, alone):
     """``ray job submit -- aenet-ray train run.yaml`` against a running cluster."""
     state = Path(tempfile.mkdtemp(prefix="ar-"))  # short: socket paths end at 107 characters
-    first = free_port()
+    first = four_free_ports()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
         "STATE_DIR": str(state),
