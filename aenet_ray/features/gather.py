@@ -46,16 +46,6 @@ def copy_rows(source, first, count, target, t0):  # type: ignore[no-untyped-def]
             t += 1
 
 
-@njit(nogil=True, cache=True)
-def copy_values(source, first, count, target, t0):  # type: ignore[no-untyped-def]
-    """As copy_rows, for one value a row."""
-    t = t0
-    for k in range(len(first)):
-        for a in range(first[k], first[k] + count[k]):
-            target[t] = source[a]
-            t += 1
-
-
 def plain(array: np.ndarray) -> np.ndarray:
     """A memory map as an ordinary array over the same pages: slicing it is twice as fast."""
     return array.view(np.ndarray)

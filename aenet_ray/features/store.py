@@ -177,7 +177,7 @@ class FeatureStore:
             first, count, start = self._first(number)[local], counts[part], int(offsets[part.start])
             gather.copy_rows(self._shard(number, "positions"), first, count, positions, start)
             gather.copy_rows(self._shard(number, "forces"), first, count, forces, start)
-            gather.copy_values(self._shard(number, "species"), first, count, species, start)
+            gather.copy_rows(self._shard(number, "species")[:, None], first, count, species[:, None], start)
             cell[part], pbc[part] = self._shard(number, "cell")[local], self._shard(number, "pbc")[local]
         has_forces = self.has_forces[ids]
         energy = self.energy[ids]
