@@ -179,7 +179,7 @@ class Follower:
         files = self.tail.n_files
         rows = self.tail.read()
         self.shown = min(self.shown, self.tail.n_rows)
-        if self.begun and self.tail.n_files > files and self.shown < self.epochs:
+        if self.begun and self.tail.n_files > files and self.tail.n_rows < self.epochs:
             logger.info("the workers were started again and are back at epoch %d/%d", self.shown, self.epochs)
         fresh = rows[len(rows) - (self.tail.n_rows - self.shown) :]
         self.shown = self.tail.n_rows
