@@ -14,10 +14,12 @@ import torch
 from pydantic import Field, PositiveInt
 
 from aenet_ray.config import Config
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.descriptors.neighbors import Edges
 from aenet_ray.errors import StructureError
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.structures.block import StructureBlock
-from aenet_ray.structures.structure import FloatArray, Structure
+from aenet_ray.structures.structure import FloatArray, IntArray, Structure
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -57,6 +59,42 @@ class BlockPrediction:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class DescribedBlock:
+    """What of a block depends on geometry alone: made once, whatever the number of networks.
+
+    Args:
+        species: Index of each atom, (n_atoms,).
+        features: Not normalised, (n_atoms, n_features).
+        order: Atoms sorted by species, (n_atoms,); counts: of each species.
+        seconds: What it took.
+    """
+
+    block: StructureBlock
+    edges: Edges
+    species: IntArray
+    features: FloatArray
+    order: IntArray
+    counts: list[int]
+    seconds: float
+
+    @classmethod
+    def of(cls, descriptor: ChebyshevDescriptor, block: StructureBlock) -> DescribedBlock:
+        """Raises:
+        DescriptorError: A species the descriptor does not know.
+        StructureError: A structure has no atoms.
+        """
+        start = time.perf_counter()
+        if (np.diff(block.offsets) == 0).any():
+            raise StructureError("a structure without atoms cannot be predicted; leave it out.")
+        species = descriptor.species_index(block.numbers)
+        edges = descriptor.edges(block)
+        features = descriptor.features(edges, species)
+        order = np.argsort(species, kind="stable")
+        counts = np.bincount(species, minlength=len(descriptor.species)).tolist()
+        return cls(block, edges, species, features, order, counts, time.perf_counter() - start)
+
+
 def predict_block(
     model: ANNModel, block: StructureBlock, *, forces: bool = False, stress: bool = False
 ) -> BlockPrediction:
@@ -66,21 +104,21 @@ def predict_block(
         DescriptorError: A species the descriptor does not know.
         StructureError: A structure has no atoms.
     """
+    return predict_described(model, DescribedBlock.of(model.descriptor, block), forces=forces, stress=stress)
+
+
+def predict_described(
+    model: ANNModel, described: DescribedBlock, *, forces: bool = False, stress: bool = False
+) -> BlockPrediction:
+    """Evaluate a potential on the features of its descriptor."""
     times = [time.perf_counter()]
-    if (np.diff(block.offsets) == 0).any():
-        raise StructureError("a structure without atoms cannot be predicted; leave it out.")
+    block, features, species, order = described.block, described.features, described.species, described.order
     descriptor, norm = model.descriptor, model.normalization
-    species = descriptor.species_index(block.numbers)
-    edges = descriptor.edges(block)
-    features = descriptor.features(edges, species)
-    times.append(time.perf_counter())
     scale, offset = norm.scale_and_offset(descriptor.n_features)
-    order = np.argsort(species, kind="stable")
-    counts = np.bincount(species, minlength=len(descriptor.species)).tolist()
     x = torch.from_numpy((features[order] - offset) * scale).to(model.device, model.dtype)
     x.requires_grad_(forces or stress)
     with torch.set_grad_enabled(forces or stress):
-        output = model.net(x, counts)
+        output = model.net(x, described.counts)
     normalized = np.empty(block.n_atoms)
     normalized[order] = output.detach().double().cpu().numpy()
     atom_cohesive = normalized / norm.E_scaling + norm.E_shift
@@ -93,13 +131,14 @@ def predict_block(
         (gradient,) = torch.autograd.grad(output.sum(), x)
         g = np.empty_like(features)
         g[order] = gradient.double().cpu().numpy() * (scale / norm.E_scaling)
-        dedr, virial = descriptor.vjp(edges, species, g, structure_offsets=block.offsets if stress else None)
+        offsets = block.offsets if stress else None
+        dedr, virial = descriptor.vjp(described.edges, species, g, structure_offsets=offsets)
         result.forces = -dedr
         if stress and virial is not None:
             result.stress = _stress(virial, block)
     times.append(time.perf_counter())
-    names = ("featurization", "energy_eval", "force_eval")
-    result.seconds = dict(zip(names, np.diff(times).tolist(), strict=True))
+    seconds = [described.seconds, *np.diff(times).tolist()]
+    result.seconds = dict(zip(("featurization", "energy_eval", "force_eval"), seconds, strict=True))
     return result
 
 
@@ -191,12 +230,12 @@ def predict_structures(
         block = StructureBlock.from_structures(part)
         return part, block, predict_block(model, block, forces=forces, stress=stress)
 
-    for part, block, result in _in_order(predict, _chunks(structures, config.batch_size), config.num_workers):
+    for part, block, result in in_order(predict, chunks(structures, config.batch_size), config.num_workers):
         _append(out, part, block, result)
     return out
 
 
-def _in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) -> Iterator[R]:
+def in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) -> Iterator[R]:
     """Results in the order of the items; with threads, two items each are under way, never all of them."""
     if n_threads == 0:
         yield from map(function, items)
@@ -211,7 +250,8 @@ def _in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) ->
             yield waiting.popleft().result()
 
 
-def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
+def chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
+    """Lists of ``size`` structures, the last one perhaps shorter."""
     part: list[Structure] = []
     for s in structures:
         part.append(s)
