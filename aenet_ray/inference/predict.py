@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -221,21 +221,42 @@ def predict_structures(
     stress: bool = False,
 ) -> PredictOut:
     """Predict structure by structure in blocks; see ``TorchANNPotential.predict``."""
-    out = PredictOut(
+    return predict_members([model], structures, config, forces=forces, stress=stress)[0]
+
+
+def predict_members(
+    models: Sequence[ANNModel],
+    structures: Iterable[Structure],
+    config: PredictionConfig,
+    *,
+    forces: bool = False,
+    stress: bool = False,
+) -> list[PredictOut]:
+    """Predictions of several networks on one descriptor; neighbours and features are computed once for all."""
+    outs = [_empty(config, forces=forces, stress=stress) for _ in models]
+
+    def predict(part: list[Structure]) -> tuple[list[Structure], StructureBlock, list[BlockPrediction]]:
+        block = StructureBlock.from_structures(part)
+        described = DescribedBlock.of(models[0].descriptor, block)
+        results = [predict_described(m, described, forces=forces, stress=stress) for m in models]
+        for result in results[1:]:
+            result.seconds["featurization"] = 0.0  # the first one's did for them
+        return part, block, results
+
+    for part, block, results in _in_order(predict, _chunks(structures, config.batch_size), config.num_workers):
+        for out, result in zip(outs, results, strict=True):
+            _append(out, part, block, result)
+    return outs
+
+
+def _empty(config: PredictionConfig, *, forces: bool, stress: bool) -> PredictOut:
+    return PredictOut(
         [], [] if forces else None, [] if stress else None, [], [] if config.print_atomic_energies else None,
         [], [], [], {} if config.timing else None, [], [],
     )  # fmt: skip
 
-    def predict(part: list[Structure]) -> tuple[list[Structure], StructureBlock, BlockPrediction]:
-        block = StructureBlock.from_structures(part)
-        return part, block, predict_block(model, block, forces=forces, stress=stress)
 
-    for part, block, result in in_order(predict, chunks(structures, config.batch_size), config.num_workers):
-        _append(out, part, block, result)
-    return out
-
-
-def in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) -> Iterator[R]:
+def _in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) -> Iterator[R]:
     """Results in the order of the items; with threads, two items each are under way, never all of them."""
     if n_threads == 0:
         yield from map(function, items)
@@ -250,8 +271,7 @@ def in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) -> 
             yield waiting.popleft().result()
 
 
-def chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
-    """Lists of ``size`` structures, the last one perhaps shorter."""
+def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
     part: list[Structure] = []
     for s in structures:
         part.append(s)
