@@ -15,6 +15,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "AenetCalculator",
+    "CachedStructureDataset",
     "ChebyshevDescriptor",
     "NaturalGradient",
     "PredictOut",
@@ -22,6 +23,7 @@ __all__ = [
     "RunConfig",
     "ScalingConfig",
     "Structure",
+    "StructureDataset",
     "StructureStore",
     "TorchANNPotential",
     "TorchTrainingConfig",
@@ -31,6 +33,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from aenet_ray.calculators.ase import AenetCalculator
+    from aenet_ray.datasets.memory import CachedStructureDataset, StructureDataset
     from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
     from aenet_ray.inference.predict import PredictionConfig, PredictOut
     from aenet_ray.potential import TorchANNPotential
@@ -50,10 +53,12 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "AenetCalculator": "calculators.ase",
+        "CachedStructureDataset": "datasets.memory",
         "ChebyshevDescriptor": "descriptors.chebyshev",
         "PredictOut": "inference.predict",
         "PredictionConfig": "inference.predict",
         "Structure": "structures.structure",
+        "StructureDataset": "datasets.memory",
         "StructureStore": "structures.store",
         "TorchANNPotential": "potential",
         "TrainOut": "train_out",

@@ -20,6 +20,7 @@ ROAD = [
     {"structures"},
     {"descriptors"},
     {"features"},
+    {"datasets"},
     {"models"},
     {"losses"},
     {"training"},
