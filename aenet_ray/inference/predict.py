@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 
+from aenet_ray.background import Background
 from aenet_ray.config import Config
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.neighbors import Edges
@@ -20,9 +18,6 @@ from aenet_ray.errors import StructureError
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
-
-P = TypeVar("P")
-R = TypeVar("R")
 
 
 class PredictionConfig(Config):
@@ -37,7 +32,9 @@ class PredictionConfig(Config):
     """Keep the energies of atoms in ``PredictOut.atom_energies``."""
     batch_size: PositiveInt = 32
     num_workers: int = Field(0, ge=0)
-    """Batches worked on at a time, by threads beside this one; 0: one after the other."""
+    """Threads beside this one that predict batches; 0: one batch after the other. Never changes a result."""
+    prefetch_factor: PositiveInt = 2
+    """Batches under way for each of these threads."""
 
 
 @dataclass(slots=True)
@@ -243,9 +240,10 @@ def predict_members(
             result.seconds["featurization"] = 0.0  # the first one's did for them
         return part, block, results
 
-    for part, block, results in _in_order(predict, _chunks(structures, config.batch_size), config.num_workers):
-        for out, result in zip(outs, results, strict=True):
-            _append(out, part, block, result)
+    with Background(config.num_workers, config.prefetch_factor) as background:
+        for part, block, results in background.map(predict, _chunks(structures, config.batch_size)):
+            for out, result in zip(outs, results, strict=True):
+                _append(out, part, block, result)
     return outs
 
 
@@ -256,6 +254,7 @@ def _empty(config: PredictionConfig, *, forces: bool, stress: bool) -> PredictOu
     )  # fmt: skip
 
 
+<<<<<<< HEAD
 def _in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) -> Iterator[R]:
     """Results in the order of the items; with threads, two items each are under way, never all of them."""
     if n_threads == 0:
@@ -272,6 +271,16 @@ def _in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) ->
 
 
 def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
+=======
+    with Background(config.num_workers, config.prefetch_factor) as background:
+        for part, block, result in background.map(predict, chunks(structures, config.batch_size)):
+            _append(out, part, block, result)
+    return out
+
+
+def chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
+    """Lists of ``size`` structures, the last one perhaps shorter."""
+>>>>>>> 83a46b5 (Make batches ahead in background threads, in training, validation and prediction)
     part: list[Structure] = []
     for s in structures:
         part.append(s)

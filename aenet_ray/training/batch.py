@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aenet_ray.background import Background
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.neighbors import Edges
 from aenet_ray.features.store import FeatureStore
@@ -63,6 +64,7 @@ class BatchMaker:
 
     Args:
         references: ε of each descriptor species, (n_species,), eV.
+        background: What makes batches ahead of their use.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class BatchMaker:
         normalization: Normalization,
         references: FloatArray,
         device: torch.device,
+        background: Background | None = None,
     ) -> None:
         self.store, self.descriptor, self.device = store, descriptor, device
+        self.background = background or Background()
         self.normalization, self.references = normalization, references
         scale, offset = normalization.scale_and_offset(store.n_features)
         self._scale, self._offset = scale.astype(store.dtype), offset.astype(store.dtype)
@@ -84,7 +88,7 @@ class BatchMaker:
         return (self.store.energy[ids] - composition @ self.references) / composition.sum(axis=1)
 
     def make(self, ids: IntArray, supervised: NDArray[np.bool_] | None = None) -> Batch:
-        """Batch of structures ``ids`` (ascending); forces of those ``supervised``, (n,)."""
+        """Batch of structures ``ids`` (ascending); forces of those ``supervised``, (n,). Safe to call from threads."""
         gathered = self.store.features(ids, self._scale, self._offset)
         n_atoms = self.store.n_atoms[ids]
         norm = self.normalization

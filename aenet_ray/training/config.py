@@ -126,6 +126,15 @@ class TorchTrainingConfig(Config):
     force_scale_unbiased: bool = False
     sampling_policy: Literal["uniform", "energy_weighted", "error_weighted"] = "uniform"
 
+    num_workers: int = Field(0, ge=0)
+    """Threads of each training process that make batches ahead of their use; 0: each batch is made when its turn comes.
+    Not the number of training processes, which is ``ScalingConfig.num_workers``. Never changes a result."""
+    prefetch_factor: PositiveInt = 2
+    """Batches under way for each of these threads."""
+    persistent_workers: bool = True
+    """Keep these threads from epoch to epoch; else each epoch starts its own. Unlike in aenet-python, also where force
+    subsets are redrawn: the threads hold no copy of the data that could go stale."""
+
     device: str | None = None
     """None: cuda if there is one, else cpu."""
     precision: Literal["auto", "float32", "float64"] = "auto"

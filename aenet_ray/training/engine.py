@@ -17,6 +17,7 @@ from aenet_ray.errors import TrainingError
 from aenet_ray.models.model_file import write_model_file
 from aenet_ray.structures.structure import IntArray
 from aenet_ray.training import checkpoint
+from aenet_ray.training.batch import Batch
 from aenet_ray.training.comm import Comm
 from aenet_ray.training.history import Row
 from aenet_ray.training.loggers import LOGGERS, finite
@@ -95,11 +96,15 @@ def train_epoch(state: TrainState, comm: Comm) -> Row:
     errors = np.zeros(n + 1 if needs_errors else 1)
     s_energy = s_force = loss = data_time = step_time = 0.0
     n_force = 0
-    for part in batches(plan.drawn, config.batch_size):
-        start = time.perf_counter()
+
+    def prepared(part: slice) -> tuple[slice, GlobalBatch, IntArray, Batch]:
         planned = plan.batch(part, state)
-        mine, counts = planned.mine(comm), planned.counts
+        mine = planned.mine(comm)
         batch = state.maker.make(planned.ids[mine], planned.supervised[mine] if alpha > 0 else None)
+        return part, planned.counts, mine, batch
+
+    start = time.perf_counter()
+    for part, counts, mine, batch in state.maker.background.map(prepared, batches(plan.drawn, config.batch_size)):
         ready = time.perf_counter()
         if isinstance(state.optimizer, NaturalGradientOptimizer):
             scale, own = natural_gradient_step(state.model, state.optimizer, batch, mine, counts.n_structures, comm)
@@ -121,7 +126,8 @@ def train_epoch(state: TrainState, comm: Comm) -> Row:
             n_force += counts.n_force
             s_force += counts.n_force * counts.supervised_fraction * scale.force_rmse**2
         data_time += ready - start
-        step_time += time.perf_counter() - ready
+        start = time.perf_counter()
+        step_time += start - ready
     errors = comm.sum_(torch.from_numpy(errors).to(state.model.device)).cpu().numpy()
     if needs_errors:
         state.policy.observe(plan.drawn, errors[:-1])
@@ -231,13 +237,14 @@ def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEp
         if comm.rank == 0:
             logger.info("going on after epoch %d of %d", state.epoch, spec.epochs)
     keeper = Keeper(state, run_dir, comm)
-    finished = time.perf_counter()
-    while state.epoch < spec.epochs:
-        between = time.perf_counter() - finished
-        row = run_epoch(state, comm) | {"between_time": between}
+    with state.maker.background:
         finished = time.perf_counter()
-        keeper.after_epoch(row)
-        if on_epoch is not None:
-            on_epoch(row, state.epoch == spec.epochs)
-    keeper.finish(comm)
+        while state.epoch < spec.epochs:
+            between = time.perf_counter() - finished
+            row = run_epoch(state, comm) | {"between_time": between}
+            finished = time.perf_counter()
+            keeper.after_epoch(row)
+            if on_epoch is not None:
+                on_epoch(row, state.epoch == spec.epochs)
+        keeper.finish(comm)
     return state

@@ -138,7 +138,10 @@ def initial_weights(model: ANNModel, seed: int | None) -> dict[str, torch.Tensor
 
 
 # What a run may be resumed with another value of: none of it changes a number.
-FREE = ("show_progress", "device", "checkpoint_interval", "checkpoint_seconds", "max_checkpoints", "save_best")
+FREE = (
+    *("show_progress", "device", "checkpoint_interval", "checkpoint_seconds", "max_checkpoints", "save_best"),
+    *("num_workers", "prefetch_factor", "persistent_workers"),
+)
 
 
 def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, config: TorchTrainingConfig) -> bool:

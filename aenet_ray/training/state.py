@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from aenet_ray.background import Background
 from aenet_ray.errors import TrainingError
 from aenet_ray.models.ann import ANNModel, reference_array
 from aenet_ray.models.model_file import read_model_file
@@ -115,7 +116,8 @@ class TrainState:
         flat = FlatParameters(model, n_extra=1)
         optimizer = make_optimizer(config, flat)
         references = reference_array(spec.atomic_energies, model.descriptor)
-        maker = BatchMaker(store, model.descriptor, spec.normalization, references, device)
+        background = Background(config.num_workers, config.prefetch_factor, persistent=config.persistent_workers)
+        maker = BatchMaker(store, model.descriptor, spec.normalization, references, device, background)
         labelled = store.has_forces[spec.train_ids] & (config.force_weight > 0)
         return cls(
             spec=spec,

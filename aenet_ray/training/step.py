@@ -127,9 +127,11 @@ def predict_errors(
 ) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
     """(part of ids, energy errors (n,) eV/atom, force errors (n_labelled_atoms, 3) eV/Å) in bounded memory."""
     limit = 4096 if forces else 16384
-    for part in chunks_by_atoms(maker.store.n_atoms[ids], limit):
-        supervised = maker.store.has_forces[ids[part]] if forces else None
-        batch = maker.make(ids[part], supervised)
+
+    def made(part: slice) -> tuple[slice, Batch]:
+        return part, maker.make(ids[part], maker.store.has_forces[ids[part]] if forces else None)
+
+    for part, batch in maker.background.map(made, chunks_by_atoms(maker.store.n_atoms[ids], limit)):
         if batch.forces is None:
             with torch.no_grad():
                 errors = energy_errors(model, batch, model.net(batch.x, batch.counts))
