@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -254,33 +254,7 @@ def _empty(config: PredictionConfig, *, forces: bool, stress: bool) -> PredictOu
     )  # fmt: skip
 
 
-<<<<<<< HEAD
-def _in_order(function: Callable[[P], R], items: Iterable[P], n_threads: int) -> Iterator[R]:
-    """Results in the order of the items; with threads, two items each are under way, never all of them."""
-    if n_threads == 0:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == 2 * n_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
-=======
-    with Background(config.num_workers, config.prefetch_factor) as background:
-        for part, block, result in background.map(predict, chunks(structures, config.batch_size)):
-            _append(out, part, block, result)
-    return out
-
-
-def chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
-    """Lists of ``size`` structures, the last one perhaps shorter."""
->>>>>>> 83a46b5 (Make batches ahead in background threads, in training, validation and prediction)
     part: list[Structure] = []
     for s in structures:
         part.append(s)
