@@ -20,6 +20,7 @@ __all__ = [
     "NaturalGradient",
     "PredictOut",
     "PredictionConfig",
+    "ReferenceEnergies",
     "RunConfig",
     "ScalingConfig",
     "Structure",
@@ -29,6 +30,7 @@ __all__ = [
     "TorchTrainingConfig",
     "TrainOut",
     "build_store",
+    "iter_composition_energy_samples_from_files",
 ]
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
     from aenet_ray.inference.predict import PredictionConfig, PredictOut
     from aenet_ray.potential import TorchANNPotential
+    from aenet_ray.reference_energies.fit import ReferenceEnergies
+    from aenet_ray.reference_energies.samples import iter_composition_energy_samples_from_files
     from aenet_ray.structures.build import build_store
     from aenet_ray.structures.store import StructureStore
     from aenet_ray.structures.structure import Structure
@@ -57,12 +61,14 @@ else:
         "ChebyshevDescriptor": "descriptors.chebyshev",
         "PredictOut": "inference.predict",
         "PredictionConfig": "inference.predict",
+        "ReferenceEnergies": "reference_energies.fit",
         "Structure": "structures.structure",
         "StructureDataset": "datasets.memory",
         "StructureStore": "structures.store",
         "TorchANNPotential": "potential",
         "TrainOut": "train_out",
         "build_store": "structures.build",
+        "iter_composition_energy_samples_from_files": "reference_energies.samples",
     } | dict.fromkeys(
         ("SGD", "Adam", "AdamW", "NaturalGradient", "RunConfig", "ScalingConfig", "TorchTrainingConfig"),
         "training.config",

@@ -33,6 +33,14 @@ class CheckpointError(AenetRayError, RuntimeError):
     """A checkpoint or model file is missing, damaged or does not fit the run."""
 
 
+class ReferenceEnergyError(AenetRayError, ValueError):
+    """Energies of species cannot be fitted to these samples, or an option of the fit is not allowed."""
+
+
+class ReferenceEnergyTypeError(ReferenceEnergyError, TypeError):
+    """A sample, or an option of the fit, is of the wrong type."""
+
+
 class ExportError(AenetRayError, ValueError):
     """A potential cannot be written in, or read from, another program's format."""
 

@@ -18,6 +18,7 @@ ROAD = [
     {"errors", "units", "progress", "tables", "background"},
     {"config", "ray_session"},
     {"structures"},
+    {"reference_energies"},
     {"descriptors"},
     {"features"},
     {"datasets"},

@@ -99,8 +99,10 @@ def to_ase(structure: Structure) -> Atoms:
     return atoms
 
 
-def read_ase(path: str | os.PathLike[str], *, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Structure]:
-    """Every frame of a file in any format ASE reads, compressed ones included.
+def read_ase(
+    path: str | os.PathLike[str], *, keys: LabelKeys = DEFAULT_KEYS, frmt: str | None = None
+) -> Iterator[Structure]:
+    """Every frame of a file in any format ASE reads, compressed ones included; ``frmt`` is ASE's name of it, if known.
 
     Raises:
         StructureError: ASE does not know the format, or cannot read the file.
@@ -110,7 +112,7 @@ def read_ase(path: str | os.PathLike[str], *, keys: LabelKeys = DEFAULT_KEYS) ->
 
     frame = 0
     try:
-        for atoms in ase.io.iread(os.fspath(path), index=":"):
+        for atoms in ase.io.iread(os.fspath(path), index=":", format=frmt):
             yield from_ase(atoms, source=str(path), frame=frame, keys=keys)
             frame += 1
     except UnknownFileTypeError as error:

@@ -117,12 +117,12 @@ def _cut_file(path: str) -> Iterator[Piece]:
             n_bytes, position = member.position - position, member.position
             yield Piece("xsf", member.source, 0, member.data, member.name, n_bytes)
     elif kind == "extxyz":
-        yield from _cut_extxyz(path)
+        yield from cut_extxyz(path)
     else:
         yield Piece(kind, path, n_bytes=os.path.getsize(path))
 
 
-def _cut_extxyz(path: str) -> Iterator[Piece]:
+def cut_extxyz(path: str) -> Iterator[Piece]:
     position = 0
     with open_binary(path) as (raw, plain), io.TextIOWrapper(plain, errors="replace") as lines:
         try:

@@ -168,6 +168,11 @@ class StructureStore:
         """(stop - start,)"""
         return np.diff(self.offsets(start, stop))
 
+    def numbers(self, start: int = 0, stop: int | None = None) -> NDArray[np.int16]:
+        """Atomic numbers of the atoms of structures [start, stop), (n_atoms,)."""
+        offsets = self.offsets(start, stop)
+        return self._column("atoms/numbers", int(offsets[0]), int(offsets[-1])).astype(np.int16)
+
     def energies(self, start: int = 0, stop: int | None = None) -> FloatArray:
         """Total energies, (stop - start,), eV, NaN where absent."""
         return self._per_structure("energy", start, stop)
