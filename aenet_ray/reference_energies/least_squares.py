@@ -95,7 +95,7 @@ class CompositionFit:
         return [self.species.index(s) for s in species]
 
     def _fold(self, block: FloatArray) -> None:
-        self._triangle = np.linalg.qr(np.vstack([self._triangle, block]), mode="r")
+        self._triangle = np.asarray(np.linalg.qr(np.vstack([self._triangle, block]), mode="r"))
 
     def solve(self, fixed: Mapping[str, float] | None = None) -> Solution:
         """Energies of the species that are not fixed; those of the fixed ones are subtracted first."""
@@ -108,8 +108,9 @@ class CompositionFit:
         if not free:
             return Solution({}, 0, float(target @ target), [], [])
         matrix = triangle[:, [self.species.index(s) for s in free]]
-        # The threshold that NumPy's lstsq would take for the whole matrix, not for its triangle.
-        rcond = np.finfo(float).eps * max(self.n_samples, len(free))
+        # The threshold that NumPy's lstsq would take for the whole matrix, not for its triangle; at least what the
+        # rounding of the triangle can reach. Whole numbers of atoms that differ at all are far above it.
+        rcond = max(np.finfo(float).eps * max(self.n_samples, len(free)), 1e-12)
         energies, _, rank, singular = np.linalg.lstsq(matrix, target, rcond=rcond)
         residual = target - matrix @ energies
         relations = [] if rank == len(free) else list(_relations(matrix, int(rank), free))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, Literal, SupportsFloat
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from aenet_ray.config import Config
+from aenet_ray.config import Config, SettingsError
 
 
 class Adam(Config):
@@ -99,6 +102,18 @@ METHODS: dict[str, type[Adam] | type[SGD] | type[NaturalGradient]] = {
 }
 
 
+def _check_energies(values: Mapping[Any, Any]) -> dict[str, float]:
+    def usable(species: object, energy: object) -> bool:
+        numeric = isinstance(energy, SupportsFloat) and not isinstance(energy, bool)
+        return isinstance(species, str) and numeric and math.isfinite(float(energy))  # type: ignore[arg-type]
+
+    bad = [(s, e) for s, e in values.items() if not usable(s, e)]
+    if bad:
+        problems = [(str(s), f"expected a symbol and a finite number, eV (found {e!r}).") for s, e in bad]
+        raise SettingsError.of(problems, "atomic_energies.")
+    return {s: float(e) for s, e in values.items()}
+
+
 class TorchTrainingConfig(Config):
     """Settings of one training run.
 
@@ -144,8 +159,9 @@ class TorchTrainingConfig(Config):
     """Leave out structures with (E − Σε)/N above it, eV/atom."""
     max_forces: float | None = Field(None, gt=0)
     """Leave out structures with a force of larger magnitude |F|, eV/Å."""
-    atomic_energies: dict[str, float] | None = None
-    """Reference energy of each species, eV."""
+    atomic_energies: dict[str, float] | Literal["fit"] | None = None
+    """Reference energy of each species, eV; ``fit`` takes least squares on the training part. A path of a YAML file,
+    as ``aenet-ray atomic-energies -o`` writes it, stands for what is in it."""
     normalize_features: bool = True
     normalize_energy: bool = True
     feature_stats: dict[str, list[float]] | None = None
@@ -195,6 +211,17 @@ class TorchTrainingConfig(Config):
                 raise ValueError(f"unknown method {name!r}; expected one of {', '.join(METHODS)}")
             return METHODS[name](**settings)
         return value
+
+    @field_validator("atomic_energies", mode="before")
+    @classmethod
+    def _energies_from_file(cls, value: object) -> object:
+        if isinstance(value, Mapping):  # here, since of a union every member would be named in the message
+            return _check_energies(value)
+        if value == "fit" or not isinstance(value, str | PathLike):
+            return value
+        from aenet_ray.reference_energies.yaml_file import read_energies
+
+        return read_energies(value)
 
     @field_validator("feature_stats", mode="before")
     @classmethod

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aenet_ray.errors import ConfigError, TrainingError
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel, reference_array
 from aenet_ray.models.model_file import write_model_file
 from aenet_ray.models.normalization import Normalization, energy_normalization
+from aenet_ray.reference_energies.least_squares import CompositionFit, explain_rank
 from aenet_ray.structures.split import split_indices
 from aenet_ray.structures.structure import FloatArray, IntArray
 from aenet_ray.training import checkpoint
@@ -46,8 +48,8 @@ def choose_references(
     Raises:
         ConfigError: Some species of the data has none.
     """
-    given = config.atomic_energies or known
-    if not given:
+    given = known if config.atomic_energies in (None, "fit") else config.atomic_energies
+    if not isinstance(given, Mapping) or not given:
         warnings.warn(
             "no atomic_energies: training on total energies. Give the energy of each isolated atom, or fit "
             "them, to train on cohesive energies.",
@@ -59,6 +61,37 @@ def choose_references(
     if missing:
         raise ConfigError(f"atomic_energies: none for {', '.join(missing)}; given are {', '.join(given)}.")
     return {s: float(given.get(s, 0.0)) for s in store.species}
+
+
+def fit_references(
+    config: TorchTrainingConfig, store: FeatureStore, seed: int, given: Split | None
+) -> tuple[dict[str, float], Split]:
+    """ε by least squares on the training part, and the split; drawn before ``max_energy``, which needs ε, is applied.
+
+    Raises:
+        ConfigError: The compositions do not determine ε, or a species is in no training structure.
+    """
+    split = choose_split(config, np.flatnonzero(_usable(store, config)), seed, given)
+    fit = CompositionFit()
+    fit.add_rows(store.species, store.composition[split.train_ids], store.energy[split.train_ids])
+    solution = fit.solve()
+    if solution.rank < len(solution.energies):
+        raise ConfigError(
+            f"atomic_energies: fit: {explain_rank(solution, fit.n_samples)} For instance: 'aenet-ray atomic-energies "
+            "DATA --fixed SPECIES=E -o energies.yaml', then 'atomic_energies: energies.yaml'."
+        )
+    unseen = [
+        s for s, n in zip(store.species, store.composition.sum(axis=0), strict=True) if n and s not in solution.energies
+    ]
+    if unseen:
+        raise ConfigError(
+            f"atomic_energies: fit: {', '.join(unseen)} is in no training structure, only in others; give its energy, "
+            "or another split."
+        )
+    rmse = np.sqrt(solution.residual_sum_squares / fit.n_samples)
+    found = ", ".join(f"{s} {e:.6f}" for s, e in solution.energies.items())
+    logger.info("atomic energies of %d training structures, eV: %s; rmse %.4f", fit.n_samples, found, rmse)
+    return solution.energies, split
 
 
 def cohesive_per_atom(store: FeatureStore, references: FloatArray) -> FloatArray:
@@ -79,11 +112,9 @@ def filtered(store: FeatureStore, config: TorchTrainingConfig, per_atom: FloatAr
             f"{int(absent.argmax())}); they are left out of training and validation.",
             stacklevel=2,
         )
-    keep = ~absent
+    keep = _usable(store, config)
     if config.max_energy is not None:
         keep &= per_atom <= config.max_energy
-    if config.max_forces is not None:
-        keep &= ~(store.max_force > config.max_forces)
     ids = np.flatnonzero(keep)
     if not len(ids):
         raise TrainingError(
@@ -91,6 +122,14 @@ def filtered(store: FeatureStore, config: TorchTrainingConfig, per_atom: FloatAr
             f"structures; referenced energies go from {per_atom.min():.3f} to {per_atom.max():.3f} eV/atom."
         )
     return ids
+
+
+def _usable(store: FeatureStore, config: TorchTrainingConfig) -> NDArray[np.bool_]:
+    """Structures with an energy, and without a force above ``max_forces``, (n,)."""
+    keep = ~np.isnan(store.energy)
+    if config.max_forces is not None:
+        keep &= ~(store.max_force > config.max_forces)
+    return keep
 
 
 def choose_split(config: TorchTrainingConfig, ids: IntArray, seed: int, given: Split | None) -> Split:
@@ -199,7 +238,10 @@ def prepare_run(
     _check_checkpoints(run_dir, config)
     known = start or {}
     seed = config.seed if config.seed is not None else known.get("seed", secrets.randbits(32))
-    energies = choose_references(config, store, known.get("atomic_energies"))
+    fitted = None
+    if config.atomic_energies == "fit" and start is None:
+        fitted, split = fit_references(config, store, seed, split)
+    energies = choose_references(config, store, fitted or known.get("atomic_energies"))
     per_atom = cohesive_per_atom(store, reference_array(energies, model.descriptor))
     ids = filtered(store, config, per_atom)
     chosen = choose_split(config, ids, seed, split)

@@ -186,6 +186,15 @@ def test_rank_deficiency_is_explained(compositions, message):
         ReferenceEnergies.from_regression(samples)
 
 
+@pytest.mark.parametrize("n", [2, 14, 100, 9000])
+def test_rounding_of_the_triangle_is_no_rank(n):
+    sizes = np.random.default_rng(n).integers(1, 40, n)
+    fit = CompositionFit()
+    fit.add_rows(["Ti", "O", "Sr"], sizes[:, None] * [1, 3, 1], -3000.0 * sizes)
+    assert fit.solve().rank == 1
+    assert fit.solve().relations == ["O:Ti = 3:1", "Sr:Ti = 1:1"]
+
+
 def test_what_is_fixed_makes_the_rest_determined():
     samples = [({"Ti": n, "O": 2 * n}, -2470.0 * n) for n in (1, 2, 4)]
     found = ReferenceEnergies.from_regression(samples, fixed_atomic_energies={"Ti": -1604.6})
