@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adam",
     "AdamW",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from aenet_ray.structures.structure import Structure
     from aenet_ray.train_out import TrainOut
     from aenet_ray.training.config import (
+        LBFGS,
         SGD,
         Adam,
         AdamW,
@@ -70,7 +72,7 @@ else:
         "build_store": "structures.build",
         "iter_composition_energy_samples_from_files": "reference_energies.samples",
     } | dict.fromkeys(
-        ("SGD", "Adam", "AdamW", "NaturalGradient", "RunConfig", "ScalingConfig", "TorchTrainingConfig"),
+        ("LBFGS", "SGD", "Adam", "AdamW", "NaturalGradient", "RunConfig", "ScalingConfig", "TorchTrainingConfig"),
         "training.config",
     )
 

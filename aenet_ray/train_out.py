@@ -49,7 +49,7 @@ class TrainOut:
         """Seconds by epoch."""
         import pandas as pd
 
-        return pd.DataFrame({k: v for k, v in self.history.items() if k.endswith("_time")})
+        return pd.DataFrame({k: v for k, v in self.history.items() if "_time" in k})
 
     @property
     def learning_rate(self) -> list[float]:

@@ -80,6 +80,11 @@ def save(folder: Path, epoch: int, payload: dict[str, Any], keep: int | None) ->
             path.unlink(missing_ok=True)
 
 
+def save_best(folder: Path, payload: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_model_file(folder / "best_model.pt", payload)
+
+
 def load_weights(model: ANNModel, payload: dict[str, Any], where: str) -> None:
     """Put stored weights into a model in place, so that flat views stay views.
 

@@ -94,10 +94,48 @@ class NaturalGradient(Config):
         return self.model_dump()
 
 
-METHODS: dict[str, type[Adam] | type[SGD] | type[NaturalGradient]] = {
+class LBFGS(Config):
+    """Limited-memory BFGS with a strong Wolfe line search, over all training structures at once.
+
+    Loss and gradient of every trial step are sums over all workers, so that the steps do not depend on their number.
+    Needs an objective that stays the same: no weighted sampling, no resampled force subsets.
+
+    Source:
+        Nocedal, Wright, Numerical Optimization, 2nd ed. (2006), algorithms 3.5 and 7.5.
+    """
+
+    lr: PositiveFloat = 1.0
+    """First trial step of the line search, in units of the quasi-Newton step."""
+    batchsize: PositiveInt = 1024
+    """Structures held in memory at a time; changes no result. One epoch is ``max_iter`` steps over all of them."""
+    history_size: PositiveInt = 20
+    """Pairs of steps and gradient changes that stand for the Hessian."""
+    max_iter: PositiveInt = 4
+    """Steps in an epoch."""
+    max_eval: PositiveInt | None = None
+    """Passes over the data in an epoch at most; None: 5 / 4 of ``max_iter``, at least two."""
+    tolerance_grad: float = Field(1e-10, ge=0)
+    """No step where no component of the gradient is larger."""
+    tolerance_change: float = Field(1e-12, ge=0)
+    """An epoch ends where a step changes neither loss nor any weight by more."""
+
+    @property
+    def method_name(self) -> str:
+        return "lbfgs"
+
+    @property
+    def learning_rate(self) -> float:
+        return self.lr
+
+    def to_params_dict(self) -> dict[str, Any]:
+        return self.model_dump()
+
+
+METHODS: dict[str, type[Adam] | type[SGD] | type[NaturalGradient] | type[LBFGS]] = {
     "adam": Adam,
     "adamw": AdamW,
     "sgd": SGD,
+    "lbfgs": LBFGS,
     "natural_gradient": NaturalGradient,
 }
 
@@ -122,7 +160,7 @@ class TorchTrainingConfig(Config):
 
     iterations: int = Field(100, ge=0)
     """Epochs of this call; on resume, additional ones."""
-    method: Adam | SGD | NaturalGradient = Field(default_factory=Adam)
+    method: Adam | SGD | NaturalGradient | LBFGS = Field(default_factory=Adam)
     testpercent: float = Field(10, ge=0, le=100)
     """int(n · testpercent / 100) structures are held out for validation."""
     seed: int | None = Field(None, strict=True, ge=0)
@@ -188,6 +226,21 @@ class TorchTrainingConfig(Config):
     scheduler_factor: float = Field(0.5, gt=0, lt=1)
     scheduler_min_lr: float = Field(1e-6, ge=0)
 
+    max_grad_norm: PositiveFloat | None = None
+    """Longest gradient of a step (2-norm over all weights, of the global batch); longer ones are shortened to it."""
+    early_stopping_patience: PositiveInt | None = None
+    """End the run after so many epochs without a lower validation loss; None: never."""
+    early_stopping_min_delta: float = Field(0.0, ge=0)
+    """What counts as lower: by more than this, in units of the loss."""
+
+    save_energies: bool = False
+    """Write ``energies.train.0`` and ``energies.test.0`` into the run's folder at the end."""
+    save_forces: bool = False
+    """Write ``forces.train.0`` and ``forces.test.0`` into the run's folder at the end."""
+    timing: bool = False
+    """Wait for the device after each stage of a step, so that the times in the history are those of the stages, also
+    on a GPU; without it, a stage there is charged only with what it takes to queue it."""
+
     @model_validator(mode="before")
     @classmethod
     def _a_scheduler_is_used(cls, values: object) -> object:
@@ -203,7 +256,9 @@ class TorchTrainingConfig(Config):
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, (dict, *METHODS.values())):
-            raise ValueError("expected Adam(...), AdamW(...), SGD(...) or {name: adam, mu: 0.001, batchsize: 32}")
+            raise ValueError(
+                "expected Adam(...), AdamW(...), SGD(...), LBFGS(...) or {name: adam, mu: 0.001, batchsize: 32}"
+            )
         if isinstance(value, dict):
             settings = dict(value)
             name = str(settings.pop("name", "adam")).lower()
@@ -239,7 +294,28 @@ class TorchTrainingConfig(Config):
             raise ValueError("testpercent 100 leaves no training data; choose less")
         if isinstance(self.method, NaturalGradient) and self.force_weight > 0:
             raise ValueError("method natural_gradient trains on energies only; set force_weight to 0, or use adam")
+        if isinstance(self.method, (NaturalGradient, LBFGS)) and self.max_grad_norm is not None:
+            raise ValueError(
+                f"max_grad_norm does not go with method {self.method.method_name}, which chooses its own step length; "
+                "leave it out, or use adam, adamw or sgd"
+            )
+        if isinstance(self.method, LBFGS):
+            self._check_lbfgs()
         return self
+
+    def _check_lbfgs(self) -> None:
+        changing = []
+        if self.sampling_policy != "uniform":
+            changing.append(f"sampling_policy {self.sampling_policy!r}")
+        if self.force_weight > 0 and self.force_fraction < 1 and self.force_resample_num_epochs:
+            changing.append(f"force_resample_num_epochs {self.force_resample_num_epochs}")
+        if self.use_scheduler:
+            changing.append("use_scheduler")
+        if changing:
+            raise ValueError(
+                f"method lbfgs minimises one fixed loss and chooses its own step lengths: {' and '.join(changing)} "
+                "cannot be used with it; leave it out, or use adam"
+            )
 
     @property
     def alpha(self) -> float:

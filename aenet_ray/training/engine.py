@@ -6,29 +6,29 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from aenet_ray.errors import TrainingError
-from aenet_ray.models.model_file import write_model_file
-from aenet_ray.structures.structure import IntArray
-from aenet_ray.training import checkpoint
+from aenet_ray.losses import LossScale
+from aenet_ray.structures.structure import FloatArray, IntArray
 from aenet_ray.training.batch import Batch
+from aenet_ray.training.clock import StageClock
 from aenet_ray.training.comm import Comm
+from aenet_ray.training.early_stopping import is_last
+from aenet_ray.training.epoch_plan import EpochPlan, PlannedBatch
+from aenet_ray.training.evaluation import error_columns, evaluate
 from aenet_ray.training.history import Row
-from aenet_ray.training.loggers import LOGGERS, finite
+from aenet_ray.training.keeper import Keeper
+from aenet_ray.training.lbfgs import lbfgs_step
 from aenet_ray.training.natural_gradient import NaturalGradientOptimizer, natural_gradient_step
-from aenet_ray.training.plan import batches, share
+from aenet_ray.training.plan import batches
 from aenet_ray.training.spec import RunSpec
 from aenet_ray.training.state import TrainState, starting_point
-from aenet_ray.training.step import ErrorSums, GlobalBatch, evaluate, train_step
-
-# A supervised atom costs about this many times an atom of which only the energy counts (benchmarks/train_epoch.py).
-FORCE_COST = 20.0
+from aenet_ray.training.step import train_step
 
 logger = logging.getLogger(__name__)
 
@@ -36,195 +36,154 @@ OnEpoch = Callable[[Row, bool], None]
 """Called on every worker after each epoch with its row and whether it was the last one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedBatch:
-    """One global batch, the same on every worker.
+@dataclass
+class Running:
+    """What an epoch's steps add up to, by the weights before each of them.
 
     Args:
-        ids: Structures of the store, in order of use, (n,).
-        n_atoms: (n,).
-        supervised: Whose forces are used, (n,).
-        counts: Over all workers.
+        errors: |ΔE|/N of this worker's draws in their places, (n_draws,) if the policy wants them, else (0,).
+        sums: Of this worker's |ΔE|/N, (n_batches,).
     """
 
-    ids: IntArray
-    n_atoms: NDArray[np.int32]
-    supervised: NDArray[np.bool_]
-    counts: GlobalBatch
+    errors: FloatArray
+    sums: FloatArray
+    scales: list[LossScale] = field(default_factory=list)
+    planned: list[tuple[int, int, float]] = field(default_factory=list)
 
-    def mine(self, comm: Comm) -> IntArray:
-        """This worker's places in the batch, in ascending order of structure."""
-        costs = self.n_atoms * np.where(self.supervised, FORCE_COST, 1.0)
-        places = share(costs, comm.size, comm.rank)
-        return places[np.argsort(self.ids[places], kind="stable")]
+    def add(
+        self, k: int, start: int, planned: PlannedBatch, mine: IntArray, scale: LossScale, own: torch.Tensor
+    ) -> None:
+        """Step k, over the draws from ``start`` on; ``own`` errors are of this worker's places ``mine``."""
+        magnitude = own.abs().double().cpu().numpy()
+        self.sums[k] = magnitude.sum()
+        if len(self.errors):
+            self.errors[start + mine] = magnitude
+        counts = planned.counts
+        self.scales.append(scale)
+        self.planned.append((counts.n_structures, counts.n_force, counts.supervised_fraction))
 
-
-@dataclass(frozen=True, slots=True)
-class EpochPlan:
-    """All draws of an epoch; what belongs to a batch is looked up when its turn comes, not kept for millions.
-
-    Args:
-        drawn: Positions in the training split in order of use, (n_draws,).
-        supervised: Whose forces are used this epoch, (n_train,).
-    """
-
-    drawn: IntArray
-    supervised: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, state: TrainState) -> EpochPlan:
-        seed, epoch = state.spec.seed, state.epoch
-        return cls(state.policy.draw(seed, epoch), state.subset.draw(seed, epoch))
-
-    def batch(self, part: slice, state: TrainState) -> PlannedBatch:
-        drawn = self.drawn[part]
-        ids = state.spec.train_ids[drawn]
-        n_atoms, supervised = state.maker.store.n_atoms[ids], self.supervised[drawn]
-        atoms, fraction = int(n_atoms[supervised].sum()), 1.0
-        if state.spec.config.force_scale_unbiased:
-            labelled = int(n_atoms[state.subset.labelled[drawn]].sum())
-            fraction = atoms / labelled if 0 < atoms < labelled else 1.0
-        return PlannedBatch(ids, n_atoms, supervised, GlobalBatch(len(ids), 3 * atoms, fraction))
+    def row(self) -> Row:
+        """Exact means over all draws, and means of the steps' values; ``sums`` are those of all workers by now."""
+        n, n_force, fraction = (np.array(c, dtype=np.float64) for c in zip(*self.planned, strict=True))
+        energy = np.array([s.energy_rmse for s in self.scales])
+        force = np.array([s.force_rmse for s in self.scales])
+        some = np.isfinite(force)
+        # The factor of force_scale_unbiased is in a step's loss, as the reference reports it, but in no exact error.
+        squares = n_force[some] * fraction[some] * np.square(force[some])
+        return {
+            "train_energy_rmse": math.sqrt((n * np.square(energy)).sum() / n.sum()),
+            "train_energy_mae": float(self.sums.sum() / n.sum()),
+            "train_force_rmse": math.sqrt(squares.sum() / n_force[some].sum()) if some.any() else math.nan,
+            "train_loss": float((n * [s.loss for s in self.scales]).sum() / n.sum()),
+            "train_energy_rmse_batch_mean": float(energy.mean()),
+            "train_energy_mae_batch_mean": float((self.sums / n).mean()),
+            "train_force_rmse_batch_mean": float(force[some].mean()) if some.any() else math.nan,
+        }
 
 
 def train_epoch(state: TrainState, comm: Comm) -> Row:
     """All steps of one epoch; exact means over its draws, by the weights before each update."""
     config, plan = state.spec.config, EpochPlan.of(state)
-    alpha, n = config.force_weight, len(plan.drawn)
-    # Behind the errors of all draws, if the policy wants them, stands the sum of this worker's.
+    clock = StageClock(state.model.device, exact=config.timing)
+    parts = list(batches(plan.drawn, state.spec.reported_batch(plan.drawn)))
     needs_errors = state.policy.state() is not None
-    errors = np.zeros(n + 1 if needs_errors else 1)
-    s_energy = s_force = loss = data_time = step_time = 0.0
-    n_force = 0
+    running = Running(np.zeros(len(plan.drawn) if needs_errors else 0), np.zeros(len(parts)))
 
-    def prepared(part: slice) -> tuple[slice, GlobalBatch, IntArray, Batch]:
+    def prepared(part: slice) -> tuple[PlannedBatch, IntArray, Batch | None]:
         planned = plan.batch(part, state)
         mine = planned.mine(comm)
-        batch = state.maker.make(planned.ids[mine], planned.supervised[mine] if alpha > 0 else None)
-        return part, planned.counts, mine, batch
+        if isinstance(state.optimizer, torch.optim.LBFGS):  # makes its own, as often as its line search looks
+            return planned, mine, None
+        return planned, mine, state.maker.make(planned.ids[mine], planned.supervised[mine])
 
-    start = time.perf_counter()
-    for part, counts, mine, batch in state.maker.background.map(prepared, batches(plan.drawn, config.batch_size)):
-        ready = time.perf_counter()
-        if isinstance(state.optimizer, NaturalGradientOptimizer):
-            scale, own = natural_gradient_step(state.model, state.optimizer, batch, mine, counts.n_structures, comm)
-        else:
-            scale, own = train_step(state.model, state.flat, state.optimizer, batch, counts, alpha, comm)
+    for k, (planned, mine, batch) in enumerate(state.maker.background.map(prepared, parts)):
+        clock.lap("data")
+        scale, own = _step(state, planned, mine, batch, comm, clock)
         if not math.isfinite(scale.loss):
             raise TrainingError(
                 f"epoch {state.epoch + 1}: training has diverged, the loss is {scale.loss}. Lower the learning rate "
-                f"(now {state.schedule.learning_rate:g}) or look for wrong labels ('aenet-ray info'); checkpoints "
-                "of the epochs before are kept."
+                f"(now {state.schedule.learning_rate:g}), set max_grad_norm, or look for wrong labels "
+                "('aenet-ray info'); checkpoints of the epochs before are kept."
             )
-        magnitude = own.abs().double().cpu().numpy()
-        errors[-1] += magnitude.sum()
-        if needs_errors:
-            errors[part.start + mine] = magnitude
-        s_energy += counts.n_structures * scale.energy_rmse**2
-        loss += counts.n_structures * scale.loss
-        if counts.n_force:
-            n_force += counts.n_force
-            s_force += counts.n_force * counts.supervised_fraction * scale.force_rmse**2
-        data_time += ready - start
-        start = time.perf_counter()
-        step_time += start - ready
-    errors = comm.sum_(torch.from_numpy(errors).to(state.model.device)).cpu().numpy()
+        running.add(k, parts[k].start, planned, mine, scale, own)
+        clock.start()
+    everywhere = torch.from_numpy(np.concatenate([running.sums, running.errors])).to(state.model.device)
+    found = comm.sum_(everywhere).cpu().numpy()
+    running.sums = found[: len(parts)]
     if needs_errors:
-        state.policy.observe(plan.drawn, errors[:-1])
+        state.policy.observe(plan.drawn, found[len(parts) :])
+    return running.row() | _training_times(clock)
+
+
+def _step(
+    state: TrainState, planned: PlannedBatch, mine: IntArray, batch: Batch | None, comm: Comm, clock: StageClock
+) -> tuple[LossScale, torch.Tensor]:
+    """One step on a global batch; returns the loss before it and this worker's energy errors, eV/atom."""
+    config, optimizer = state.spec.config, state.optimizer
+    if batch is None:
+        return lbfgs_step(state, planned, mine, comm, clock)
+    if isinstance(optimizer, NaturalGradientOptimizer):
+        n_structures = planned.counts.n_structures
+        scale, own = natural_gradient_step(state.model, optimizer, batch, mine, n_structures, comm)
+        clock.lap("optimizer")
+        return scale, own
+    alpha, longest = config.force_weight, config.max_grad_norm
+    return train_step(state.model, state.flat, optimizer, batch, planned.counts, alpha, comm, clock, longest)
+
+
+def _training_times(clock: StageClock) -> Row:
+    data, step = clock.of("data"), clock.of("forward", "loss", "backward", "optimizer")
     return {
-        "train_energy_rmse": math.sqrt(s_energy / n),
-        "train_energy_mae": float(errors[-1]) / n,
-        "train_force_rmse": math.sqrt(s_force / n_force) if n_force else math.nan,
-        "train_force_mae": math.nan,
-        "train_loss": loss / n,
-        "data_time": data_time,
-        "step_time": step_time,
-    }
-
-
-def monitor(errors: ErrorSums, alpha: float) -> float:
-    """Validation loss (1 − α) RMSE_E + α RMSE_F; NaN without validation structures."""
-    force = 0.0 if math.isnan(errors.force_rmse) else errors.force_rmse
-    return (1 - alpha) * errors.energy_rmse + alpha * force
-
-
-def error_columns(kind: str, errors: ErrorSums, alpha: float) -> Row:
-    return {
-        f"{kind}_energy_rmse": errors.energy_rmse,
-        f"{kind}_energy_mae": errors.energy_mae,
-        f"{kind}_force_rmse": errors.force_rmse,
-        f"{kind}_force_mae": errors.force_mae,
-        f"{kind}_loss": monitor(errors, alpha),
+        "data_time": data,
+        "step_time": step,
+        "forward_time": clock.of("forward"),
+        "backward_time": clock.of("backward"),
+        "epoch_data_loading_time_train": data,
+        "epoch_loss_time_train": clock.of("loss"),
+        "epoch_optimizer_time_train": clock.of("optimizer"),
+        "epoch_train_time": data + step,
     }
 
 
 def run_epoch(state: TrainState, comm: Comm) -> Row:
-    start = time.perf_counter()
-    alpha = state.spec.config.force_weight
+    """An epoch's steps, its validation, and what follows from that."""
+    epoch_clock = StageClock(state.model.device)
     state.schedule.begin(state.epoch)
     row = train_epoch(state, comm)
-    before = time.perf_counter()
-    errors = evaluate(state.model, state.maker, state.spec.test_ids, comm, forces=alpha > 0)
-    row |= error_columns("test", errors, alpha)
-    row["validation_time"] = time.perf_counter() - before
+    epoch_clock.lap("train")
+    row |= validate(state, comm)
     state.schedule.finish(row["test_loss"])
-    row["learning_rate"] = state.schedule.learning_rate
-    row["epoch"] = state.epoch
-    row["epoch_time"] = time.perf_counter() - start
-    return row
+    state.stopping.observe(row["test_loss"])
+    epoch_clock.lap("validation")
+    validation = epoch_clock.of("validation")
+    return row | {
+        "epoch": state.epoch,
+        "learning_rate": state.schedule.learning_rate,
+        "epochs_without_improvement": state.stopping.waited,
+        "epoch_time": epoch_clock.of("train", "validation"),
+        "validation_time": validation,
+        "epoch_val_time": validation,
+    }
 
 
-class Keeper:
-    """What worker 0 writes: history, numbered checkpoints, best and final model. Other workers write nothing."""
-
-    def __init__(self, state: TrainState, run_dir: Path, comm: Comm) -> None:
-        config = state.spec.config
-        self.state, self.run_dir, self.active = state, run_dir, comm.rank == 0
-        self.folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
-        self.history = state.history
-        if self.active:
-            self.history.path = run_dir / "history.csv"
-            self.history.rewrite()
-        self.last_written = time.monotonic()
-        self.loggers = [LOGGERS[name](run_dir) for name in state.spec.loggers] if self.active else []
-
-    def after_epoch(self, row: Row) -> None:
-        state, config = self.state, self.state.spec.config
-        self.history.append(row)
-        for logger in self.loggers:
-            logger.log(finite(row), state.epoch)
-        better = row["test_loss"] < state.best
-        if better:
-            state.best = float(row["test_loss"])
-        state.epoch += 1
-        if not self.active or self.folder is None:
-            return
-        last = state.epoch == state.spec.epochs
-        due = config.checkpoint_interval and state.epoch % config.checkpoint_interval == 0
-        due = due and time.monotonic() - self.last_written >= config.checkpoint_seconds
-        if due or last:
-            checkpoint.save(self.folder, state.epoch - 1, state.payload(), config.max_checkpoints)
-            self.last_written = time.monotonic()
-        if better and config.save_best:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_model_file(self.folder / "best_model.pt", state.payload())
-
-    def finish(self, comm: Comm) -> None:
-        """Replace the last row by a full pass with the final weights, and write the model."""
-        state = self.state
-        if len(self.history):
-            alpha = state.spec.config.force_weight
-            row = self.history.last
-            for kind, ids in (("train", state.spec.train_ids), ("test", state.spec.test_ids)):
-                errors = evaluate(state.model, state.maker, ids, comm, forces=alpha > 0)
-                row |= error_columns(kind, errors, alpha)
-            self.history.replace_last(row)
-        for logger in self.loggers:
-            logger.close()
-        if self.active:
-            self.history.rewrite()
-            self.history.write_json(self.run_dir / "history.json")
-            write_model_file(self.run_dir / "model.pt", state.payload())
+def validate(state: TrainState, comm: Comm) -> Row:
+    """Exact errors over the validation structures, all their labelled forces included."""
+    config, ids = state.spec.config, state.spec.test_ids
+    clock = StageClock(state.model.device, exact=config.timing)
+    errors = evaluate(
+        state.model,
+        state.maker,
+        ids,
+        comm,
+        forces=config.force_weight > 0,
+        batch_size=state.spec.reported_batch(ids),
+        clock=clock,
+    )
+    return error_columns("test", errors, config.force_weight) | {
+        "epoch_data_loading_time_val": clock.of("data"),
+        "epoch_loss_time_val": clock.of("forward"),
+        "epoch_optimizer_time_val": 0.0,
+    }
 
 
 def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEpoch | None = None) -> TrainState:
@@ -239,12 +198,17 @@ def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEp
     keeper = Keeper(state, run_dir, comm)
     with state.maker.background:
         finished = time.perf_counter()
-        while state.epoch < spec.epochs:
+        while not state.done:
             between = time.perf_counter() - finished
             row = run_epoch(state, comm) | {"between_time": between}
             finished = time.perf_counter()
             keeper.after_epoch(row)
             if on_epoch is not None:
-                on_epoch(row, state.epoch == spec.epochs)
+                on_epoch(row, is_last(row, spec.config, spec.epochs))
+        if state.stopping.stopped and comm.rank == 0:
+            logger.info(
+                "stopped early after epoch %d of %d: no lower validation loss than %.4g for %d epochs",
+                state.epoch, spec.epochs, state.stopping.best, state.stopping.waited,
+            )  # fmt: skip
         keeper.finish(comm)
     return state

@@ -37,3 +37,8 @@ class FlatParameters:
 
     def scale_gradient(self, factor: float) -> Tensor:
         return self.gradient.mul_(factor)
+
+    def clip(self, longest: float) -> None:
+        """Shorten the gradient to this 2-norm where it is longer; one that is not finite stays so."""
+        norm = self.gradient.norm()
+        self.gradient.mul_(torch.clamp(longest / norm, max=1.0))

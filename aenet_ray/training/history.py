@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,35 @@ COLUMNS = (
     "step_time",
     "validation_time",
     "between_time",
+    "epochs_without_improvement",
+    "train_energy_rmse_batch_mean",
+    "test_energy_rmse_batch_mean",
+    "train_energy_mae_batch_mean",
+    "test_energy_mae_batch_mean",
+    "train_force_rmse_batch_mean",
+    "test_force_rmse_batch_mean",
+    "forward_time",
+    "backward_time",
+    "epoch_data_loading_time_train",
+    "epoch_data_loading_time_val",
+    "epoch_loss_time_train",
+    "epoch_loss_time_val",
+    "epoch_optimizer_time_train",
+    "epoch_optimizer_time_val",
+    "epoch_train_time",
+    "epoch_val_time",
 )
-"""Energies in eV/atom, forces in eV/Å, times in s; between_time is what passed since the epoch before: history,
-checkpoint, reports. Training values are running ones, measured before each
-update, until the last row, which is a full pass; NaN where there is nothing to measure."""
+"""Energies in eV/atom, forces in eV/Å, times in s; NaN where there is nothing to measure, as without a validation set.
+
+Errors are exact over all that they name: every structure, every component of every labelled force, also where
+``force_fraction`` supervises fewer. Training values are running ones, measured before each update, over what the
+epoch drew, until the last row, which is a full pass over the training structures with the final weights.
+``…_batch_mean`` are means of the values of single batches, as aenet-python reports them: a last, smaller batch counts
+as much as the others, and ``force_scale_unbiased`` scales them while training.
+
+Times beginning with ``epoch_`` and ``forward_time``, ``backward_time`` have aenet-python's names; the latter two are
+those of training. ``between_time`` is what passed since the epoch before: history, checkpoint, reports.
+"""
 
 Row = dict[str, float]
 
@@ -102,8 +128,20 @@ class History:
 
     def write_json(self, path: Path) -> None:
         """Valid JSON: what is not a number is null."""
-        values = {k: [None if math.isnan(v) else v for v in c.tolist()] for k, c in self.columns().items()}
-        path.write_text(json.dumps(values, indent=1))
+        write_json(path, {k: c.tolist() for k, c in self.columns().items()})
+
+
+def write_json(path: Path, values: Mapping[str, float | list[float]]) -> None:
+    """Numbers as valid JSON, replaced at once: what is not finite is null."""
+
+    def plain(value: float | list[float]) -> Any:
+        if isinstance(value, list):
+            return [plain(v) for v in value]
+        return value if math.isfinite(value) else None
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({k: plain(v) for k, v in values.items()}, indent=1, allow_nan=False))
+    os.replace(temporary, path)
 
 
 class HistoryTail:

@@ -19,8 +19,9 @@ from ray.train.torch import TorchConfig
 from aenet_ray import errors
 from aenet_ray.errors import AenetRayError, ConfigError, TrainingError
 from aenet_ray.training.comm import Comm, Group, Solo
-from aenet_ray.training.config import RunConfig, ScalingConfig
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
 from aenet_ray.training.driver import epoch_printer
+from aenet_ray.training.early_stopping import is_last
 from aenet_ray.training.engine import OnEpoch, run_training
 from aenet_ray.training.history import HistoryTail, Row
 from aenet_ray.training.ray_runtime import ensure_ray, process_age, quiet_ray_logs, torch_trainer
@@ -137,7 +138,7 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
         )
         with (
             epoch_printer(spec.epochs, show=show_progress) as on_epoch,
-            _follow(run_dir, on_epoch, spec.epochs),
+            _follow(run_dir, on_epoch, spec),
         ):
             try:
                 trainer.fit()
@@ -166,10 +167,11 @@ class Follower:
     Args:
         path: ``history.csv``; epochs that are there already are not shown.
         epochs: Epoch at which the run ends.
+        config: Settings of the run, which may end it early.
     """
 
-    def __init__(self, path: Path, on_epoch: OnEpoch, epochs: int) -> None:
-        self.tail, self.on_epoch, self.epochs = HistoryTail(path), on_epoch, epochs
+    def __init__(self, path: Path, on_epoch: OnEpoch, epochs: int, config: TorchTrainingConfig) -> None:
+        self.tail, self.on_epoch, self.epochs, self.config = HistoryTail(path), on_epoch, epochs, config
         self.tail.read()
         self.shown = self.tail.n_rows
         self.begun = self.ended = False
@@ -179,7 +181,7 @@ class Follower:
         files = self.tail.n_files
         rows = self.tail.read()
         self.shown = min(self.shown, self.tail.n_rows)
-        if self.begun and self.tail.n_files > files and self.tail.n_rows < self.epochs:
+        if self.begun and self.tail.n_files > files and self.tail.n_rows < self.epochs and not self.ended:
             logger.info("the workers were started again and are back at epoch %d/%d", self.shown, self.epochs)
         fresh = rows[len(rows) - (self.tail.n_rows - self.shown) :]
         self.shown = self.tail.n_rows
@@ -187,16 +189,17 @@ class Follower:
             if not self.begun:
                 logger.info("first step %.1f s after the command started", process_age() - row["epoch_time"])
             self.begun = True
-            last = int(row["epoch"]) + 1 == self.epochs
+            last = is_last(row, self.config, self.epochs)
             if not self.ended:
                 self.on_epoch(row, last)
             self.ended = self.ended or last
 
 
 @contextmanager
-def _follow(run_dir: Path, on_epoch: OnEpoch, epochs: int) -> Iterator[None]:
+def _follow(run_dir: Path, on_epoch: OnEpoch, spec: RunSpec) -> Iterator[None]:
     """A follower in a thread of its own."""
-    follower, stop = Follower(run_dir / "history.csv", on_epoch, epochs), threading.Event()
+    follower = Follower(run_dir / "history.csv", on_epoch, spec.epochs, spec.config)
+    stop = threading.Event()
 
     def follow() -> None:
         while not stop.wait(0.1):

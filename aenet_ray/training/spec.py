@@ -19,7 +19,7 @@ from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.structure import IntArray
-from aenet_ray.training.config import TorchTrainingConfig
+from aenet_ray.training.config import LBFGS, TorchTrainingConfig
 from aenet_ray.training.run_folder import SPEC
 
 IDS, INITIAL, RESUME = "split.npz", "initial.pt", "resume.pt"
@@ -62,6 +62,10 @@ class RunSpec:
         return hashlib.sha256(
             name.encode() + np.ascontiguousarray(self.train_ids, dtype=np.int64).tobytes()
         ).hexdigest()
+
+    def reported_batch(self, ids: IntArray) -> int:
+        """Structures of a global batch out of ``ids``: the setting's, or all of them where the method takes all."""
+        return max(len(ids), 1) if isinstance(self.config.method, LBFGS) else self.config.batch_size
 
     def save(self, run_dir: Path) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)

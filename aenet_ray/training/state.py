@@ -15,7 +15,8 @@ from aenet_ray.models.ann import ANNModel, reference_array
 from aenet_ray.models.model_file import read_model_file
 from aenet_ray.training import checkpoint
 from aenet_ray.training.batch import BatchMaker
-from aenet_ray.training.config import SGD, NaturalGradient, TorchTrainingConfig
+from aenet_ray.training.config import LBFGS, SGD, NaturalGradient, TorchTrainingConfig
+from aenet_ray.training.early_stopping import EarlyStopping
 from aenet_ray.training.flat import FlatParameters
 from aenet_ray.training.history import History
 from aenet_ray.training.natural_gradient import NaturalGradientOptimizer
@@ -29,6 +30,17 @@ def make_optimizer(config: TorchTrainingConfig, flat: FlatParameters) -> torch.o
         return torch.optim.SGD([flat.vector], lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay)
     if isinstance(method, NaturalGradient):
         return NaturalGradientOptimizer([flat.vector], method.lr, method.damping, method.momentum, method.max_step)
+    if isinstance(method, LBFGS):
+        return torch.optim.LBFGS(
+            [flat.vector],
+            lr=method.lr,
+            max_iter=method.max_iter,
+            max_eval=method.max_eval or 26 * method.max_iter,  # as many as the line searches may take
+            tolerance_grad=method.tolerance_grad,
+            tolerance_change=method.tolerance_change,
+            history_size=method.history_size,
+            line_search_fn="strong_wolfe",
+        )
     cls = torch.optim.AdamW if method.method_name == "adamw" else torch.optim.Adam
     return cls(
         [flat.vector],
@@ -105,6 +117,7 @@ class TrainState:
     maker: BatchMaker
     policy: SamplingPolicy
     subset: ForceSubset
+    stopping: EarlyStopping
     epoch: int = 0
     best: float = math.inf
     history: History = field(default_factory=History)
@@ -136,7 +149,13 @@ class TrainState:
                 config.force_sampling,
                 config.force_resample_num_epochs,
             ),
+            stopping=EarlyStopping(config.early_stopping_patience, config.early_stopping_min_delta),
         )
+
+    @property
+    def done(self) -> bool:
+        """Whether no epoch is left, or early stopping ended the run."""
+        return self.epoch >= self.spec.epochs or self.stopping.stopped
 
     def payload(self) -> dict[str, Any]:
         """A checkpoint: tensors and plain values."""
@@ -148,6 +167,7 @@ class TrainState:
             "policy": self.policy.name,
             "policy_state": None if scores is None else torch.from_numpy(scores.copy()),
             "best_val_loss": self.best,
+            "early_stopping": self.stopping.state(),
             "training_history": {k: torch.from_numpy(v) for k, v in self.history.columns().items()},
             "training_config": self.spec.config.to_dict(),
             "seed": self.spec.seed,
@@ -179,6 +199,7 @@ class TrainState:
             scores = payload["policy_state"]
             self.policy.restore(None if scores is None else scores.cpu().numpy())
         self.best = payload["best_val_loss"]
+        self.stopping.restore(payload.get("early_stopping"))
         self.epoch = payload["epoch"] + 1
         self.history = History(columns={k: v.numpy() for k, v in payload["training_history"].items()})
 

@@ -1,19 +1,16 @@
-"""One exact training step and one exact evaluation, on a worker's share of a global batch."""
+"""One exact training step, on a worker's share of a global batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from aenet_ray.losses import LossScale, loss_scale
 from aenet_ray.models.ann import ANNModel
-from aenet_ray.structures.block import chunks_by_atoms
-from aenet_ray.structures.structure import FloatArray, IntArray
-from aenet_ray.training.batch import Batch, BatchMaker
+from aenet_ray.training.batch import Batch
+from aenet_ray.training.clock import StageClock
 from aenet_ray.training.comm import Comm
 from aenet_ray.training.flat import FlatParameters
 
@@ -57,39 +54,62 @@ def train_step(
     counts: GlobalBatch,
     alpha: float,
     comm: Comm,
+    clock: StageClock,
+    max_grad_norm: float | None = None,
 ) -> tuple[LossScale, Tensor]:
     """Update the weights once; returns the global loss before it, and this worker's energy errors.
 
     Every worker calls it for every global batch, also with an empty share.
+
+    Args:
+        max_grad_norm: The gradient of the global batch is shortened to this 2-norm where it is longer.
     """
     flat.zero_grad()
     if counts.n_force and alpha > 0:
-        scale, errors = _energy_and_forces(model, flat, batch, counts, alpha, comm)
+        scale, errors = _energy_and_forces(model, flat, batch, counts, alpha, comm, clock)
     else:
-        scale, errors = _energy_only(model, flat, batch, counts, alpha, comm)
+        scale, errors = _energy_only(model, flat, batch, counts, alpha, comm, clock)
+    if max_grad_norm is not None:
+        flat.clip(max_grad_norm)
     optimizer.step()
+    clock.lap("optimizer")
     return scale, errors
 
 
 def _energy_only(
-    model: ANNModel, flat: FlatParameters, batch: Batch, counts: GlobalBatch, alpha: float, comm: Comm
+    model: ANNModel,
+    flat: FlatParameters,
+    batch: Batch,
+    counts: GlobalBatch,
+    alpha: float,
+    comm: Comm,
+    clock: StageClock,
 ) -> tuple[LossScale, Tensor]:
     """∇S_E and S_E travel in one message; the common factor is applied after it."""
     atom_energies, pullback = model.net.forward_with_pullback(batch.x, batch.counts)
     errors = energy_errors(model, batch, atom_energies)
+    clock.lap("forward")
     if batch.n_structures:
         # ∂S_E/∂e_a = 2 error / (N E_scaling) of the atom's structure
         per_structure = errors / batch.n_atoms * (2.0 / model.normalization.E_scaling)
         pullback(per_structure[batch.structure])
         flat.extra[0] = errors.dot(errors)
+    clock.lap("backward")
     comm.sum_(flat.message)
     scale = loss_scale(float(flat.extra[0]), counts.n_structures, 0.0, 0, alpha)
     flat.scale_gradient(scale.c_energy)
+    clock.lap("loss")
     return scale, errors
 
 
 def _energy_and_forces(
-    model: ANNModel, flat: FlatParameters, batch: Batch, counts: GlobalBatch, alpha: float, comm: Comm
+    model: ANNModel,
+    flat: FlatParameters,
+    batch: Batch,
+    counts: GlobalBatch,
+    alpha: float,
+    comm: Comm,
+    clock: StageClock,
 ) -> tuple[LossScale, Tensor]:
     """The global sums come first: they weigh the two terms before the one backward pass."""
     if batch.forces is None:
@@ -99,61 +119,15 @@ def _energy_and_forces(
         errors, force_error = force_errors(model, batch, training=True)
         s_force = force_error.square().sum()
     s_energy = errors.square().sum()
+    clock.lap("forward")
     sums = comm.sum_(torch.stack([s_energy.detach().double(), s_force.detach()]))
     total_energy, total_force = sums.tolist()
     scale = loss_scale(
         total_energy, counts.n_structures, total_force, counts.n_force, alpha, counts.supervised_fraction
     )
+    clock.lap("loss")
     if batch.n_structures:
         (scale.c_energy * s_energy + scale.c_force * s_force).backward()
     comm.sum_(flat.message)
+    clock.lap("backward")
     return scale, errors.detach()
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorSums:
-    """Exact errors over the data they name; all structures, all labelled forces."""
-
-    n_structures: int
-    energy_rmse: float
-    energy_mae: float
-    n_force: int
-    force_rmse: float
-    force_mae: float
-
-
-def predict_errors(
-    model: ANNModel, maker: BatchMaker, ids: IntArray, *, forces: bool
-) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
-    """(part of ids, energy errors (n,) eV/atom, force errors (n_labelled_atoms, 3) eV/Å) in bounded memory."""
-    limit = 4096 if forces else 16384
-
-    def made(part: slice) -> tuple[slice, Batch]:
-        return part, maker.make(ids[part], maker.store.has_forces[ids[part]] if forces else None)
-
-    for part, batch in maker.background.map(made, chunks_by_atoms(maker.store.n_atoms[ids], limit)):
-        if batch.forces is None:
-            with torch.no_grad():
-                errors = energy_errors(model, batch, model.net(batch.x, batch.counts))
-            yield part, errors.double().cpu().numpy(), np.empty((0, 3))
-        else:
-            errors, force_error = force_errors(model, batch, training=False)
-            yield part, errors.detach().double().cpu().numpy(), force_error.detach().cpu().numpy()
-
-
-def evaluate(model: ANNModel, maker: BatchMaker, ids: IntArray, comm: Comm, *, forces: bool) -> ErrorSums:
-    """Errors over structures ``ids``, each worker taking every size-th of them."""
-    sums = np.zeros(6)
-    for part, energy, force in predict_errors(model, maker, ids[comm.rank :: comm.size], forces=forces):
-        sums[:3] += part.stop - part.start, np.square(energy).sum(), np.abs(energy).sum()
-        sums[3:] += force.size, np.square(force).sum(), np.abs(force).sum()
-    n, s_energy, a_energy, n_force, s_force, a_force = comm.sum_(torch.from_numpy(sums).to(model.device)).tolist()
-    nan = float("nan")
-    return ErrorSums(
-        n_structures=int(n),
-        energy_rmse=(s_energy / n) ** 0.5 if n else nan,
-        energy_mae=a_energy / n if n else nan,
-        n_force=int(n_force),
-        force_rmse=(s_force / n_force) ** 0.5 if n_force else nan,
-        force_mae=a_force / n_force if n_force else nan,
-    )

@@ -83,7 +83,7 @@ def group_worker(rank: int, size: int, meeting: str, run_dirs: list[str], naive:
     os._exit(0)
 
 
-def naive_step(model, flat, optimizer, batch, counts, alpha: float, comm: Comm):
+def naive_step(model, flat, optimizer, batch, counts, alpha: float, comm: Comm, *_):
     """What data-parallel training usually does: every worker's own root-mean-square loss, gradients averaged."""
     from aenet_ray.losses import loss_scale
 

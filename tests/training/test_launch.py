@@ -21,7 +21,7 @@ from aenet_ray.errors import ConfigError, StoreError
 from aenet_ray.models.model_file import read_model_file
 from aenet_ray.potential import TorchANNPotential
 from aenet_ray.training import launch
-from aenet_ray.training.config import RunConfig, ScalingConfig
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
 from aenet_ray.training.history import History, Row
 from aenet_ray.training.launch import ERROR, Follower, check_resources, train_on_ray
 from aenet_ray.training.ray_runtime import ensure_ray
@@ -130,7 +130,7 @@ class Shown:
     def __init__(self, path: Path, epochs: int) -> None:
         self.path, self.history = path, History(path)
         self.calls: list[tuple[int, bool]] = []
-        self.follower = Follower(path, self.on_epoch, epochs)
+        self.follower = Follower(path, self.on_epoch, epochs, TorchTrainingConfig())
 
     def on_epoch(self, row: Row, last: bool) -> None:
         self.calls.append((int(row["epoch"]), last))
@@ -199,7 +199,7 @@ def test_follower_of_a_resumed_run(tmp_path):
         table.append({"epoch": float(epoch), "epoch_time": 0.1})
     shown = Shown.__new__(Shown)
     shown.path, shown.history, shown.calls = tmp_path / "history.csv", table, []
-    shown.follower = Follower(shown.path, shown.on_epoch, 6)
+    shown.follower = Follower(shown.path, shown.on_epoch, 6, TorchTrainingConfig())
     assert shown.poll() == []
     shown.restart(3)
     assert shown.poll() == []

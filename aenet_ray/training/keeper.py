@@ -1,0 +1,91 @@
+"""What worker 0 writes of a run: history, numbered checkpoints, best and final model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from aenet_ray.errors import CheckpointError
+from aenet_ray.models.model_file import write_model_file
+from aenet_ray.training import checkpoint
+from aenet_ray.training.comm import Comm
+from aenet_ray.training.evaluation import error_columns, evaluate
+from aenet_ray.training.history import Row, write_json
+from aenet_ray.training.loggers import LOGGERS, finite
+from aenet_ray.training.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+EVALUATION = "evaluation.json"
+"""In the folder of a run of no epochs: errors of its first weights, under the names of the history's columns."""
+
+
+class Keeper:
+    """What worker 0 writes: history, numbered checkpoints, best and final model. Other workers write nothing."""
+
+    def __init__(self, state: TrainState, run_dir: Path, comm: Comm) -> None:
+        config = state.spec.config
+        self.state, self.run_dir, self.active = state, run_dir, comm.rank == 0
+        self.folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
+        self.history = state.history
+        if self.active:
+            self.history.path = run_dir / "history.csv"
+            self.history.rewrite()
+        self.last_written = time.monotonic()
+        self.loggers = [LOGGERS[name](run_dir) for name in state.spec.loggers] if self.active else []
+
+    def after_epoch(self, row: Row) -> None:
+        state, config = self.state, self.state.spec.config
+        self.history.append(row)
+        for tracker in self.loggers:
+            tracker.log(finite(row), state.epoch)
+        better = row["test_loss"] < state.best  # never true of NaN, which must not stick as the best
+        if better:
+            state.best = float(row["test_loss"])
+        state.epoch += 1
+        if not self.active or self.folder is None:
+            return
+        due = config.checkpoint_interval and state.epoch % config.checkpoint_interval == 0
+        due = due and time.monotonic() - self.last_written >= config.checkpoint_seconds
+        payload = state.payload() if due or state.done or (better and config.save_best) else {}
+        if due or state.done:
+            self._try(checkpoint.save, self.folder, state.epoch - 1, payload, config.max_checkpoints)
+            self.last_written = time.monotonic()
+        if better and config.save_best:
+            self._try(checkpoint.save_best, self.folder, payload)
+
+    def _try(self, write: Any, *arguments: Any) -> None:
+        """A full disk must not end a run that may still write its model."""
+        try:
+            write(*arguments)
+        except (CheckpointError, OSError) as error:
+            logger.warning("epoch %d: %s Training goes on without this checkpoint.", self.state.epoch, error)
+
+    def finish(self, comm: Comm) -> None:
+        """Replace the last row by a full pass with the final weights, and write the model."""
+        state = self.state
+        row: Row = self.history.last if len(self.history) else {}
+        config = state.spec.config
+        for kind, ids in (("train", state.spec.train_ids), ("test", state.spec.test_ids)):
+            errors = evaluate(
+                state.model,
+                state.maker,
+                ids,
+                comm,
+                forces=config.force_weight > 0,
+                batch_size=state.spec.reported_batch(ids),
+            )
+            row |= error_columns(kind, errors, config.force_weight)
+        if len(self.history):
+            self.history.replace_last(row)
+        for tracker in self.loggers:
+            tracker.close()
+        if not self.active:
+            return
+        if not len(self.history):
+            write_json(self.run_dir / EVALUATION, row)
+        self.history.rewrite()
+        self.history.write_json(self.run_dir / "history.json")
+        write_model_file(self.run_dir / "model.pt", state.payload())
