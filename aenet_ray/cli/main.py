@@ -16,6 +16,7 @@ from aenet_ray.errors import AenetRayError
 COMMANDS = {
     "build": "read structure files, check them, write a structure store",
     "info": "what a structure store holds, and what looks wrong in it",
+    "atomic-energies": "fit the energies of isolated species, for a run's atomic_energies",
     "featurize": "compute the descriptor of every structure of a store",
     "train": "train a potential from a YAML file",
     "predict": "energies, forces and stress of structures",
@@ -23,7 +24,7 @@ COMMANDS = {
     "plot": "learning curves and parity plots",
     "export": "write a potential for other programs",
 }
-"""Commands and their one-line help; command ``x`` lives in ``aenet_ray.cli.x`` as ``add_parser`` and ``run``."""
+"""Commands and their one-line help; command ``x-y`` lives in ``aenet_ray.cli.x_y`` as ``add_parser`` and ``run``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +71,11 @@ def _requested(argv: Sequence[str]) -> str | None:
 
 def available() -> list[str]:
     """Commands whose module is there; looked up without importing it."""
-    return [name for name in COMMANDS if importlib.util.find_spec(f"aenet_ray.cli.{name}") is not None]
+    return [name for name in COMMANDS if importlib.util.find_spec(_module(name)) is not None]
+
+
+def _module(command: str) -> str:
+    return f"aenet_ray.cli.{command.replace('-', '_')}"
 
 
 def _parser(requested: str | None) -> argparse.ArgumentParser:
@@ -85,7 +90,7 @@ def _parser(requested: str | None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name in available():
         if name == requested:
-            importlib.import_module(f"aenet_ray.cli.{name}").add_parser(subparsers)
+            importlib.import_module(_module(name)).add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=COMMANDS[name])
     return parser

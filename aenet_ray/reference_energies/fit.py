@@ -19,6 +19,7 @@ from aenet_ray.reference_energies.samples import (
     iter_samples,
     parse_formula,
     store_blocks,
+    stores_of,
 )
 from aenet_ray.structures.store import StructureStore
 
@@ -35,11 +36,13 @@ class ReferenceEnergies:
         method: How they were found.
         metadata: species_order, fixed_atomic_energies, free_species, n_samples_total, rank,
             residual_sum_squares (eV²), rmse (eV a structure), singular_values, and what belongs to the method.
+        n_atoms: Of each species, in the samples that were used.
     """
 
     atomic_energies: dict[str, float]
     method: Literal["regression", "reference_compounds", "sae"]
     metadata: dict[str, Any] = field(default_factory=dict)
+    n_atoms: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_regression(
@@ -68,8 +71,8 @@ class ReferenceEnergies:
         """
         fixed = _check_fixed(fixed_atomic_energies)
         size = _subset(samples, subset_size, subset_fraction)
-        if size is None and isinstance(samples, StructureStore):
-            fit, total = _fit_of_store(samples)
+        if size is None and (stores := stores_of(samples)):
+            fit, total = _fit_of_stores(stores)
         else:
             labelled = _Labelled(samples)
             chosen = labelled if size is None else _reservoir(labelled, size, random_seed)
@@ -89,6 +92,7 @@ class ReferenceEnergies:
                 "subset_fraction": subset_fraction,
                 "random_seed": random_seed,
             },
+            fit.n_atoms,
         )
 
     @classmethod
@@ -145,6 +149,7 @@ class ReferenceEnergies:
                     {"composition": dict(compounds[key]), "energy": lowest[key]} for key in compounds
                 ],
             },
+            fit.n_atoms,
         )
         without = sorted(seen - set(result.atomic_energies))
         if without:
@@ -209,6 +214,7 @@ class ReferenceEnergies:
                 "residual_limits": limits.tolist(),
                 "first_pass_atomic_energies": _ordered(fixed | first.energies),
             },
+            kept.n_atoms,
         )
 
 
@@ -241,13 +247,14 @@ def _check_count(n: int, without: int, size: int | None) -> None:
         raise ReferenceEnergyError(f"subset_size: {size} of {n} samples; expected at most {n}.")
 
 
-def _fit_of_store(store: StructureStore) -> tuple[CompositionFit, int]:
-    """All structures of a store, by columns."""
+def _fit_of_stores(stores: Sequence[StructureStore]) -> tuple[CompositionFit, int]:
+    """All structures of stores, by columns."""
     fit = CompositionFit()
-    for counts, energies in store_blocks(store):
-        has = np.isfinite(energies)
-        fit.add_rows(store.species, counts[has], energies[has])
-    _check_count(fit.n_samples, len(store) - fit.n_samples, None)
+    for store in stores:
+        for counts, energies in store_blocks(store):
+            has = np.isfinite(energies)
+            fit.add_rows(store.species, counts[has], energies[has])
+    _check_count(fit.n_samples, sum(map(len, stores)) - fit.n_samples, None)
     return fit, fit.n_samples
 
 

@@ -47,6 +47,8 @@ class CompositionFit:
 
     def __init__(self) -> None:
         self.n_samples = 0
+        self.n_atoms: dict[str, int] = {}
+        """Of each species, over all samples."""
         self.species: list[str] = []
         self._triangle = np.zeros((0, 1))  # columns: species in the order of their appearance, then the energy
         self._pending: list[tuple[Mapping[str, int], float]] = []
@@ -62,6 +64,8 @@ class CompositionFit:
         self._flush()
         present = [k for k in range(len(species)) if counts[:, k].any()]
         columns = self._columns([species[k] for k in present])
+        for k in present:
+            self.n_atoms[species[k]] = self.n_atoms.get(species[k], 0) + int(counts[:, k].sum())
         for start in range(0, len(energies), BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
             block = np.zeros((len(energies[rows]), len(self.species) + 1))
@@ -81,6 +85,7 @@ class CompositionFit:
             for s, n in composition.items():
                 if n:
                     row[column[s]] = n
+                    self.n_atoms[s] = self.n_atoms.get(s, 0) + n
             row[-1] = energy
         self._fold(block)
         self.n_samples += len(pending)

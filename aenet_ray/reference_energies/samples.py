@@ -70,6 +70,14 @@ def _is_store(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).endswith((".h5", ".hdf5"))
 
 
+def stores_of(samples: Any) -> list[StructureStore]:
+    """The structure stores that samples are; empty where they are, or hold, anything else."""
+    items = samples if isinstance(samples, list | tuple) else [samples]
+    if not all(isinstance(s, StructureStore) or (isinstance(s, str | os.PathLike) and _is_store(s)) for s in items):
+        return []
+    return [s if isinstance(s, StructureStore) else StructureStore(s) for s in items]
+
+
 def _finite(energy: float | None, where: str) -> float | None:
     if energy is not None and not math.isfinite(energy):
         raise ReferenceEnergyError(f"{where}: the energy is {energy}, expected a finite number, eV.")
