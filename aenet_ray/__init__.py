@@ -32,11 +32,14 @@ __all__ = [
     "TrainOut",
     "build_store",
     "iter_composition_energy_samples_from_files",
+    "train_test_split",
+    "train_test_split_dataset",
 ]
 
 if TYPE_CHECKING:
     from aenet_ray.calculators.ase import AenetCalculator
     from aenet_ray.datasets.memory import CachedStructureDataset, StructureDataset
+    from aenet_ray.datasets.split import train_test_split, train_test_split_dataset
     from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
     from aenet_ray.inference.predict import PredictionConfig, PredictOut
     from aenet_ray.potential import TorchANNPotential
@@ -71,6 +74,8 @@ else:
         "TrainOut": "train_out",
         "build_store": "structures.build",
         "iter_composition_energy_samples_from_files": "reference_energies.samples",
+        "train_test_split": "datasets.split",
+        "train_test_split_dataset": "datasets.split",
     } | dict.fromkeys(
         ("LBFGS", "SGD", "Adam", "AdamW", "NaturalGradient", "RunConfig", "ScalingConfig", "TorchTrainingConfig"),
         "training.config",

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from aenet_ray.datasets.inputs import Inputs, KnownFeatures, check_inputs, collect_inputs, iterate
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import ConfigError, StructureError, TrainingError
 from aenet_ray.export.species_potential import SpeciesPotential
-from aenet_ray.features.featurize import ShardRunner, featurize, in_process
+from aenet_ray.features.featurize import ShardRunner, entry_key, featurize, from_known, in_process
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.inference.predict import PredictionConfig, PredictOut, predict_structures
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.model_file import read_model_file, write_model_file
 from aenet_ray.models.network import Architecture
 from aenet_ray.models.normalization import Normalization
-from aenet_ray.structures.readers import read_structures
-from aenet_ray.structures.store import StructureStore, write_store
-from aenet_ray.structures.store_files import replace_store
+from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
@@ -92,9 +91,11 @@ class TorchANNPotential:
 
         Args:
             structures: Paths, Structure records, ASE Atoms, or a structure store; split by ``testpercent``.
-            dataset: The same, under aenet-python's name.
+            dataset: A StructureDataset, CachedStructureDataset, HDF5StructureDataset or torch Subset of one (or what
+                ``structures`` may be); split by ``testpercent``. The filters of ``config`` apply to what it holds.
             train_dataset, test_dataset: The same, already split; no ``testpercent`` then.
-            config: Settings; None takes the defaults.
+            config: Settings; None takes the defaults. A dataset's own atomic energies come before those given here,
+                which must not differ.
             resume_from: Checkpoint to go on from for ``iterations`` more epochs.
             scaling: Workers and devices; None trains in this process, without Ray.
             run: Name and place of what the run leaves behind.
@@ -104,18 +105,29 @@ class TorchANNPotential:
             FileNotFoundError, CheckpointError: Training cannot go on from ``resume_from``.
         """
         config, run = config or TorchTrainingConfig(), run or RunConfig()
-        _check_inputs(structures, dataset, train_dataset, test_dataset)
+        given = (structures, dataset, train_dataset, test_dataset)
+        check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
         run_dir = new_run_dir(run)
         start = None if resume_from is None else checkpoint.read_training_state(resume_from)
-        data = structures if structures is not None else dataset
-        store, split = _as_store(run_dir, data, train_dataset, test_dataset)
+        data = collect_inputs(run_dir, *given, keep=(run_dir / "history.csv").exists())
+        config = config.model_copy(update={"atomic_energies": data.references(config.atomic_energies)})
+        split = None if data.train_ids is None or data.test_ids is None else Split(data.train_ids, data.test_ids)
         self._set_precision(config)
         with ray_for(scaling):
-            features = make_features(store, self.descriptor, config, Path(run.storage_path) / "features", scaling)
+            features = input_features(data, self.descriptor, config, Path(run.storage_path) / "features", scaling)
             if not continues(run_dir, run.resume, features, self.model, config):
                 if start is not None:
                     checkpoint.load_weights(self.model, start, str(resume_from))
-                prepare_run(run_dir, features, self.model, config, split=split, start=start, loggers=run.loggers)
+                prepare_run(
+                    run_dir,
+                    features,
+                    self.model,
+                    config,
+                    split=split,
+                    ids=data.ids,
+                    start=start,
+                    loggers=run.loggers,
+                )
             train_run(run_dir, scaling, run, show_progress=config.show_progress)
         self._load(read_model_file(run_dir / "model.pt"))
         return TrainOut(self.history, config, run_dir)
@@ -141,7 +153,7 @@ class TorchANNPotential:
             DescriptorError: A species is unknown to the descriptor.
         """
         return predict_structures(
-            self.model, _iterate(structures), config or PredictionConfig(), forces=eval_forces, stress=eval_stress
+            self.model, iterate(structures), config or PredictionConfig(), forces=eval_forces, stress=eval_stress
         )
 
     def cohesive_energy(self, structure: Structure, atomic_energies: Mapping[str, float] | None = None) -> float:
@@ -237,14 +249,33 @@ class TorchANNPotential:
         )
 
 
+def input_features(
+    data: Inputs,
+    descriptor: ChebyshevDescriptor,
+    config: TorchTrainingConfig,
+    directory: Path,
+    scaling: ScalingConfig | None,
+) -> FeatureStore:
+    """Features of what a run is given: those that a dataset keeps are used, others are made. As ``make_features``."""
+    kept = data.features_folder
+    if kept is not None and (kept / entry_key(data.store, descriptor, _dtype(config, descriptor))).is_dir():
+        directory = kept
+    return make_features(data.store, descriptor, config, directory, scaling, data.known_features)
+
+
+def _dtype(config: TorchTrainingConfig, descriptor: ChebyshevDescriptor) -> str:
+    return str(torch_dtype(config.precision, descriptor.dtype)).removeprefix("torch.")
+
+
 def make_features(
     store: StructureStore,
     descriptor: ChebyshevDescriptor,
     config: TorchTrainingConfig,
     directory: Path,
     scaling: ScalingConfig | None,
+    known: KnownFeatures | None = None,
 ) -> FeatureStore:
-    """Features of all structures, made where they are missing, here or on Ray.
+    """Features of all structures, made where they are missing and not ``known``, here or on Ray.
 
     Raises:
         TrainingError: Forces are asked for and there are none.
@@ -256,7 +287,8 @@ def make_features(
             "data with forces, or set force_weight to 0."
         )
     run = in_process if scaling is None else _on_ray(scaling)
-    dtype = str(torch_dtype(config.precision, descriptor.dtype)).removeprefix("torch.")
+    run = run if known is None else from_known(known, run)
+    dtype = _dtype(config, descriptor)
     return FeatureStore(featurize(store, descriptor, directory, dtype, run=run, progress=config.show_progress))
 
 
@@ -269,46 +301,3 @@ def _on_ray(scaling: ScalingConfig) -> ShardRunner:
         on_ray(scaling.featurize_actors)(*arguments)
 
     return run
-
-
-def _iterate(structures: Any) -> Any:
-    if isinstance(structures, StructureStore):
-        return iter(structures)
-    return read_structures(structures)
-
-
-def _check_inputs(structures: Any, dataset: Any, train: Any, test: Any) -> None:
-    """Raises:
-    ConfigError: No data, or data given in more ways than one: some of it would be ignored.
-    """
-    given = {"structures": structures, "dataset": dataset, "train_dataset": train}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) != 1:
-        found = f"{' and '.join(names)} are given" if names else "nothing is given"
-        raise ConfigError(f"train: {found}; expected exactly one of structures, dataset and train_dataset.")
-    if test is not None and train is None:
-        raise ConfigError(
-            f"train: test_dataset goes with train_dataset, but {names[0]} is given, which is split by testpercent."
-        )
-
-
-def _as_store(run_dir: Path, structures: Any, train: Any, test: Any) -> tuple[StructureStore, Split | None]:
-    """The input as one structure store, and the split where it came in two parts."""
-    if isinstance(structures, StructureStore):
-        return structures, None
-    if isinstance(structures, (str, Path)) and str(structures).endswith((".h5", ".hdf5")):
-        return StructureStore(structures), None
-    counts = [0, 0]
-
-    def everything() -> Iterator[Structure]:
-        for k, part in enumerate((structures,) if train is None else (train, test)):
-            for structure in () if part is None else _iterate(part):
-                counts[k] += 1
-                yield structure
-
-    def build(path: Path) -> None:
-        write_store(everything(), path)
-
-    store = replace_store(build, run_dir / "structures.h5", keep=(run_dir / "history.csv").exists())
-    split = None if train is None else Split(np.arange(counts[0]), np.arange(counts[0], len(store)))
-    return store, split

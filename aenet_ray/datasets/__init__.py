@@ -2,5 +2,13 @@
 
 from aenet_ray.datasets.memory import CachedStructureDataset, StructureDataset
 from aenet_ray.datasets.resolve import Resolved, resolve_dataset
+from aenet_ray.datasets.split import train_test_split, train_test_split_dataset
 
-__all__ = ["CachedStructureDataset", "Resolved", "StructureDataset", "resolve_dataset"]
+__all__ = [
+    "CachedStructureDataset",
+    "Resolved",
+    "StructureDataset",
+    "resolve_dataset",
+    "train_test_split",
+    "train_test_split_dataset",
+]

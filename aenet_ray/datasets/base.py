@@ -80,8 +80,16 @@ class BaseDataset(Dataset[dict[str, Any]], ABC):
             "with persist_features=True."
         )
 
-    def kept_features(self, i: int) -> FloatArray | None:
-        """Features of structure i where they are kept, (n_atoms, n_features), else None."""
+    def rows(self, positions: IntArray) -> IntArray:
+        """Rows of the store for indices of the dataset, (n,)."""
+        return positions
+
+    def rows_token(self) -> object:
+        """The same object for datasets whose rows are those of one store."""
+        return self
+
+    def kept_rows(self, rows: IntArray) -> FloatArray | None:
+        """Features of store rows, one after the other, (n_atoms, n_features); None where they are not kept."""
         return None
 
     def needed_descriptor(self) -> ChebyshevDescriptor:
@@ -111,7 +119,7 @@ class BaseDataset(Dataset[dict[str, Any]], ABC):
         i = self.position(i)
         structure, descriptor = self.get_structure(i), self.needed_descriptor()
         index = descriptor.species_index(structure.numbers)
-        features = self.kept_features(i)
+        features = self.kept_rows(self.rows(np.array([i])))
         if features is None:
             features = descriptor_features(descriptor, structure)
         dtype = descriptor.dtype

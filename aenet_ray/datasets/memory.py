@@ -169,6 +169,12 @@ class StructureDataset(BaseDataset):
     def resolve(self, directory: Path) -> tuple[StructureStore, IntArray]:
         return self._pool.store(directory), self._rows
 
+    def rows(self, positions: IntArray) -> IntArray:
+        return self._rows[positions]
+
+    def rows_token(self) -> object:
+        return self._pool
+
     def part(self: D, positions: IntArray) -> D:
         """Some of the structures as a dataset of the same kind and settings, without computing anything again."""
         part = object.__new__(type(self))
@@ -204,12 +210,13 @@ class CachedStructureDataset(StructureDataset):
                 self._pool.features.append(descriptor_features(descriptor, structure))
                 advance(1)
 
-    def kept_features(self, i: int) -> FloatArray | None:
-        assert self._pool.features is not None
-        return self._pool.features[self._rows[self.position(i)]]
+    def kept_rows(self, rows: IntArray) -> FloatArray | None:
+        features = self._pool.features
+        return np.concatenate([features[row] for row in rows]) if features and len(rows) else None
 
     def load_persisted_features(self, i: int) -> Tensor | None:
-        return torch.tensor(self.kept_features(i), dtype=self.descriptor.dtype)
+        kept = self.kept_rows(self.rows(np.array([self.position(i)])))
+        return None if kept is None else torch.tensor(kept, dtype=self.descriptor.dtype)
 
 
 def _check_all(structures: list[Structure]) -> None:

@@ -118,10 +118,12 @@ def block_features(block: StructureBlock, descriptor: ChebyshevDescriptor, speci
     return features
 
 
-def shard_columns(block: StructureBlock, descriptor: ChebyshevDescriptor, dtype: str) -> dict[str, np.ndarray]:
-    """All columns of a shard, features included."""
+def shard_columns(
+    block: StructureBlock, descriptor: ChebyshevDescriptor, dtype: str, features: FloatArray | None = None
+) -> dict[str, np.ndarray]:
+    """All columns of a shard, features included, which are computed unless they are known."""
     species = descriptor.species_index(block.numbers)
-    features = block_features(block, descriptor, species)
+    features = block_features(block, descriptor, species) if features is None else features.astype(np.float64)
     n_species = len(descriptor.species)
     counts = np.bincount(block.structure_index * n_species + species, minlength=block.n_structures * n_species)
     magnitude = np.sqrt(np.einsum("ax,ax->a", block.forces, block.forces))
@@ -142,14 +144,22 @@ def shard_columns(block: StructureBlock, descriptor: ChebyshevDescriptor, dtype:
 
 
 def write_shard(
-    block: StructureBlock, shard: Shard, entry: Path, descriptor: ChebyshevDescriptor, dtype: str
+    block: StructureBlock,
+    shard: Shard,
+    entry: Path,
+    descriptor: ChebyshevDescriptor,
+    dtype: str,
+    features: FloatArray | None = None,
 ) -> dict[str, Any]:
     """Featurize the structures of a shard and put its folder in place; returns the record of what is there then.
+
+    Args:
+        features: Of all atoms, (n_atoms, n_features), where they are known already.
 
     Raises:
         StoreError: It cannot be put in place.
     """
-    columns = shard_columns(block, descriptor, dtype)
+    columns = shard_columns(block, descriptor, dtype, features)
     temporary = _aside(entry, shard)
     temporary.mkdir(parents=True)
     files = {}
@@ -326,6 +336,35 @@ def in_process(
         results: Iterable[int] = pool.map(make, shards)
         for n in results:
             done(n)
+
+
+def from_known(known: Callable[[int, int], FloatArray | None], otherwise: ShardRunner) -> ShardRunner:
+    """Make shards of features that are known; those that are not, ``otherwise``.
+
+    Args:
+        known: Features of structures [start, stop), (n_atoms, n_features), or None.
+    """
+
+    def run(
+        store: StructureStore,
+        entry: Path,
+        descriptor: ChebyshevDescriptor,
+        dtype: str,
+        shards: Sequence[Shard],
+        done: Callable[[int], None],
+    ) -> None:
+        left = []
+        for shard in shards:
+            features = known(shard.start, shard.stop)
+            if features is None:
+                left.append(shard)
+                continue
+            write_shard(store.read(shard.start, shard.stop), shard, entry, descriptor, dtype, features)
+            done(shard.stop - shard.start)
+        if left:
+            otherwise(store, entry, descriptor, dtype, left, done)
+
+    return run
 
 
 def featurize(

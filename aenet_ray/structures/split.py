@@ -44,11 +44,19 @@ def split_indices(
         raise ConfigError(
             f"split of {n} structures with testpercent={testpercent}, expected n >= 0 and a percentage from 0 to 100."
         )
-    shuffled = list(range(n))
-    random.Random(split_seed).shuffle(shuffled)
-    n_test = int(n * testpercent / 100)
-    train, test = np.array(shuffled[n_test:], dtype=np.int64), np.array(shuffled[:n_test], dtype=np.int64)
+    train, test = _drawn(n, int(n * testpercent / 100), split_seed)
     return (train, test) if keep_order else (np.sort(train), np.sort(test))
+
+
+def split_by_fraction(n: int, test_fraction: float, seed: int | None = None) -> tuple[IntArray, IntArray]:
+    """The same with a share from 0 to 1, in shuffled order: int(n · test_fraction) of n structures are the test set."""
+    return _drawn(n, int(n * test_fraction), seed)
+
+
+def _drawn(n: int, n_test: int, seed: int | None) -> tuple[IntArray, IntArray]:
+    shuffled = list(range(n))
+    random.Random(seed).shuffle(shuffled)
+    return np.array(shuffled[n_test:], dtype=np.int64), np.array(shuffled[:n_test], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,9 +41,15 @@ class Split:
 
 
 def choose_references(
-    config: TorchTrainingConfig, store: FeatureStore, known: Mapping[str, float] | None = None
+    config: TorchTrainingConfig,
+    store: FeatureStore,
+    known: Mapping[str, float] | None = None,
+    wanted: IntArray | None = None,
 ) -> dict[str, float]:
     """ε of each species: the configuration's, else the ``known`` ones; zeros with a warning where there are none.
+
+    Args:
+        wanted: Structures whose species need one; None: all.
 
     Raises:
         ConfigError: Some species of the data has none.
@@ -56,7 +62,7 @@ def choose_references(
             stacklevel=2,
         )
         return dict.fromkeys(store.species, 0.0)
-    present = store.composition.sum(axis=0) > 0
+    present = (store.composition if wanted is None else store.composition[wanted]).sum(axis=0) > 0
     missing = [s for s, p in zip(store.species, present, strict=True) if p and s not in given]
     if missing:
         raise ConfigError(f"atomic_energies: none for {', '.join(missing)}; given are {', '.join(given)}.")
@@ -64,14 +70,19 @@ def choose_references(
 
 
 def fit_references(
-    config: TorchTrainingConfig, store: FeatureStore, seed: int, given: Split | None
+    config: TorchTrainingConfig,
+    store: FeatureStore,
+    seed: int,
+    given: Split | None,
+    wanted: IntArray | None = None,
 ) -> tuple[dict[str, float], Split]:
     """ε by least squares on the training part, and the split; drawn before ``max_energy``, which needs ε, is applied.
 
     Raises:
         ConfigError: The compositions do not determine ε, or a species is in no training structure.
     """
-    split = choose_split(config, np.flatnonzero(_usable(store, config)), seed, given)
+    wanted = np.arange(len(store)) if wanted is None else wanted
+    split = choose_split(config, wanted[_usable(store, config)[wanted]], seed, given)
     fit = CompositionFit()
     fit.add_rows(store.species, store.composition[split.train_ids], store.energy[split.train_ids])
     solution = fit.solve()
@@ -81,7 +92,9 @@ def fit_references(
             "DATA --fixed SPECIES=E -o energies.yaml', then 'atomic_energies: energies.yaml'."
         )
     unseen = [
-        s for s, n in zip(store.species, store.composition.sum(axis=0), strict=True) if n and s not in solution.energies
+        s
+        for s, n in zip(store.species, store.composition[wanted].sum(axis=0), strict=True)
+        if n and s not in solution.energies
     ]
     if unseen:
         raise ConfigError(
@@ -99,27 +112,33 @@ def cohesive_per_atom(store: FeatureStore, references: FloatArray) -> FloatArray
     return (store.energy - store.composition @ references) / store.n_atoms
 
 
-def filtered(store: FeatureStore, config: TorchTrainingConfig, per_atom: FloatArray) -> IntArray:
-    """Structures that pass ``max_energy`` and ``max_forces``, ascending.
+def filtered(
+    store: FeatureStore, config: TorchTrainingConfig, per_atom: FloatArray, wanted: IntArray | None = None
+) -> IntArray:
+    """Structures that pass ``max_energy`` and ``max_forces``, in the order of ``wanted`` (None: all, ascending).
 
     Raises:
         TrainingError: Nothing is left.
     """
-    absent = np.isnan(store.energy)
+    wanted = np.arange(len(store)) if wanted is None else wanted
+    per_atom = per_atom[wanted]
+    absent = np.isnan(per_atom)
     if absent.any():
         warnings.warn(
-            f"{absent.sum()} of {len(store)} structures have no energy (the first is number "
-            f"{int(absent.argmax())}); they are left out of training and validation.",
+            f"{absent.sum()} of {len(wanted)} structures have no energy (the first is number "
+            f"{int(wanted[absent.argmax()])}); they are left out of training and validation.",
             stacklevel=2,
         )
-    keep = _usable(store, config)
+    keep = _usable(store, config)[wanted]
     if config.max_energy is not None:
         keep &= per_atom <= config.max_energy
-    ids = np.flatnonzero(keep)
+    ids = wanted[keep]
     if not len(ids):
+        there = per_atom[~absent]
+        energies = f"go from {there.min():.3f} to {there.max():.3f} eV/atom" if len(there) else "are absent"
         raise TrainingError(
-            f"max_energy={config.max_energy} and max_forces={config.max_forces} leave none of {len(store)} "
-            f"structures; referenced energies go from {per_atom.min():.3f} to {per_atom.max():.3f} eV/atom."
+            f"max_energy={config.max_energy} and max_forces={config.max_forces} leave none of {len(wanted)} "
+            f"structures; referenced energies {energies}."
         )
     return ids
 
@@ -140,7 +159,7 @@ def choose_split(config: TorchTrainingConfig, ids: IntArray, seed: int, given: S
         train, test = split_indices(
             len(ids), config.testpercent, config.split_seed if config.split_seed is not None else seed
         )
-        split = Split(ids[train], ids[test])
+        split = Split(np.sort(ids[train]), np.sort(ids[test]))
     if not len(split.train_ids):
         raise TrainingError(f"no training structures: {len(ids)} structures, testpercent={config.testpercent}.")
     return split
@@ -218,6 +237,7 @@ def prepare_run(
     config: TorchTrainingConfig,
     *,
     split: Split | None = None,
+    ids: IntArray | None = None,
     start: dict[str, Any] | None = None,
     loggers: tuple[str, ...] = (),
 ) -> RunSpec:
@@ -225,6 +245,7 @@ def prepare_run(
 
     Args:
         split: Fixed beforehand; None splits by ``testpercent``.
+        ids: Structures to split, where not all of the store are, in the order that the split's seed refers to.
         start: Checkpoint to go on from for ``iterations`` more epochs; ``model`` has its weights already. Its
             normalisation gives them their meaning and stays; seed and atomic energies are its own where the
             configuration has none.
@@ -238,17 +259,19 @@ def prepare_run(
     _check_checkpoints(run_dir, config)
     known = start or {}
     seed = config.seed if config.seed is not None else known.get("seed", secrets.randbits(32))
+    wanted = ids if split is None else np.union1d(split.train_ids, split.test_ids)
     fitted = None
     if config.atomic_energies == "fit" and start is None:
-        fitted, split = fit_references(config, store, seed, split)
-    energies = choose_references(config, store, fitted or known.get("atomic_energies"))
+        fitted, split = fit_references(config, store, seed, split, wanted)
+    energies = choose_references(config, store, fitted or known.get("atomic_energies"), wanted)
     per_atom = cohesive_per_atom(store, reference_array(energies, model.descriptor))
-    ids = filtered(store, config, per_atom)
+    ids = filtered(store, config, per_atom, wanted)
     chosen = choose_split(config, ids, seed, split)
     _check_forces(store, config, chosen)
     logger.info(
         "training on %d structures, validating on %d, %d left out by filters; seed %d",
-        len(chosen.train_ids), len(chosen.test_ids), len(store) - len(chosen.train_ids) - len(chosen.test_ids), seed,
+        len(chosen.train_ids), len(chosen.test_ids),
+        (len(store) if wanted is None else len(wanted)) - len(chosen.train_ids) - len(chosen.test_ids), seed,
     )  # fmt: skip
     spec = RunSpec(
         config=_precise(config, model),
