@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import os
 import reprlib
+import sys
+import types
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from aenet_ray.errors import ConfigError
 
 C = TypeVar("C", bound="Config")
+
+SIGNATURE = {"extra_forbidden", "missing"}
+"""What pydantic calls the problems that are a TypeError in a function's call."""
 
 
 class SettingsError(ConfigError):
@@ -30,24 +37,34 @@ class SettingsError(ConfigError):
         return error
 
 
+class SignatureError(SettingsError, TypeError):
+    """A setting that does not exist, is given twice or is missing: what Python itself calls a TypeError."""
+
+
 class Config(BaseModel):
     """Base of every configuration record: typed, checked, immutable, unknown keys are errors.
 
     Raises:
-        ConfigError: On construction, naming each field, the value found and what is allowed.
+        ConfigError: On construction, naming each field, the value found and what is allowed; a TypeError as well where
+            a setting is unknown, missing or given twice. On assignment: a record does not change.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
     def __init__(self, *in_order: Any, **values: Any) -> None:
         """Fields by name, or in the order in which they are declared."""
-        names = list(type(self).model_fields)[: len(in_order)]
-        if len(names) < len(in_order) or values.keys() & names:
-            raise ConfigError(f"{type(self).__name__}: {len(in_order)} values in order and {sorted(values)} by name.")
+        names = list(type(self).model_fields)
+        name = type(self).__name__
+        if len(in_order) > len(names):
+            raise SignatureError(
+                f"{name}: {len(in_order)} values in order, but it has {len(names)} settings: {', '.join(names)}."
+            )
+        if twice := [n for n in names[: len(in_order)] if n in values]:
+            raise SignatureError(f"{name}: {', '.join(twice)} given twice, by place and by name; leave one out.")
         try:
-            super().__init__(**dict(zip(names, in_order, strict=True)), **values)
+            super().__init__(**dict(zip(names, in_order, strict=False)), **values)
         except ValidationError as error:
-            raise SettingsError.of(problems_of(type(self), error), f"{type(self).__name__}.") from None
+            raise _error_class(error).of(problems_of(type(self), error), f"{name}.") from None
 
     @classmethod
     def from_mapping(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
@@ -55,7 +72,67 @@ class Config(BaseModel):
         try:
             return cls(**dict(values))
         except SettingsError as error:
-            raise (SettingsError.of(error.problems, f"{where}: ") if where else error) from None
+            raise (type(error).of(error.problems, f"{where}: ") if where and error.problems else error) from None
+
+    def replace(self: C, **changes: Any) -> C:
+        """The same settings with some others, checked as on construction."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = sorted(type(self).model_fields)
+        if name not in known:
+            raise SignatureError(f"{type(self).__name__}.{name}: unknown setting; {_hint(name, known)}")
+        raise ConfigError(
+            f"{type(self).__name__}.{name}: settings are frozen, a run must be what its record says; make another "
+            f"record by replace({name}={reprlib.repr(value)})."
+        )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_guesses(cls, value: Any, info: ValidationInfo) -> Any:
+        """Plain values out of NumPy's and of paths; and what pydantic would turn into the type asked for is refused
+        where that is more likely a slip: True for a number, text or 1 for a switch, text for a whole number."""
+        if not isinstance(value, str) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+            value = value.item()
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        number = bool(kinds & {int, float})
+        if isinstance(value, bool) and number and bool not in kinds:
+            raise ValueError("expected a number, not true or false")
+        if bool in kinds and not number and not (isinstance(value, bool) or (value is None and type(None) in kinds)):
+            raise ValueError("expected true or false")
+        if isinstance(value, str) and int in kinds and not kinds & {str, float}:
+            raise ValueError("expected an integer, not text")
+        return os.fspath(value) if isinstance(value, os.PathLike) and str in kinds else value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that a field admits: {int, NoneType} of ``PositiveInt | None``."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kinds(inner[0])
+    if origin in (Union, types.UnionType):
+        return set().union(*map(_kinds, inner))
+    return set(map(type, inner)) if origin is Literal else {origin or annotation}
+
+
+def _error_class(error: ValidationError) -> type[SettingsError]:
+    """Whether Python would call it a TypeError."""
+    found = error.errors()
+    inside = [isinstance(p.get("ctx", {}).get("error"), SignatureError) for p in found]
+    return SignatureError if any(inside) or {p["type"] for p in found} & SIGNATURE else SettingsError
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn at the line that called aenet_ray, however many of ours and of pydantic's calls lie between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("aenet_ray", "pydantic"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def problems_of(cls: type[BaseModel], error: ValidationError) -> Iterator[tuple[str, str]]:
@@ -66,9 +143,7 @@ def problems_of(cls: type[BaseModel], error: ValidationError) -> Iterator[tuple[
         if isinstance(inner, SettingsError):
             yield from ((f"{path}.{rest}" if rest else path, text) for rest, text in inner.problems)
         elif problem["type"] == "extra_forbidden":
-            known = _fields_at(cls, problem["loc"])
-            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+            hint = _hint(str(problem["loc"][-1]), _fields_at(cls, problem["loc"]))
             yield path, f"unknown setting; {hint}"
         elif problem["type"] == "missing":
             yield path, "is required and was not given."

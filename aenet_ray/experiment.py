@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, field_validator
 from aenet_ray.config import Config
 from aenet_ray.errors import ConfigError
 from aenet_ray.models.architecture import check_architecture
-from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
 from aenet_ray.training.loggers import check_loggers
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ class ExperimentConfig(Config):
     """Absent: this process, without Ray."""
     run: RunConfig = Field(default_factory=RunConfig)
     features: str | None = None
-    """Folder of the feature store, shared by runs; None: ``features`` beside the runs."""
+    """Folder of the feature store, shared by runs; None: ``training.cache_persist_dir``, else ``features`` beside the
+    runs."""
     export: bool = True
     """Write ænet's ASCII potential into the run's folder."""
 
@@ -101,7 +102,7 @@ class ExperimentConfig(Config):
     @property
     def features_folder(self) -> str:
         """Parent of the feature stores."""
-        return self.features or str(Path(self.run.storage_path) / "features")
+        return self.features or self.training.cache_persist_dir or str(Path(self.run.storage_path) / "features")
 
     def arch(self) -> dict[str, Layers]:
         if isinstance(self.network, dict):
@@ -120,6 +121,12 @@ class ExperimentConfig(Config):
             raise ConfigError(f"data: no such file: {', '.join(missing)}; paths are relative to {Path.cwd()}.")
         if data.validation and self.training.testpercent and "testpercent" in self.training.model_fields_set:
             raise ConfigError("data.validation and training.testpercent are both set; give one of them.")
+        if self.features and (persist := self.training.cache_persist_dir) and Path(persist) != Path(self.features):
+            raise ConfigError(
+                f"features ({self.features}) and training.cache_persist_dir ({persist}) both name the folder of the "
+                "feature store; give one of them."
+            )
+        check_together(self.training, self.scaling)
         check_architecture(self.arch(), self.descriptor.species)
         check_loggers(self.run.loggers)
         if self.export and self.descriptor.ang_cutoff > self.descriptor.rad_cutoff:

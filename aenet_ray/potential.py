@@ -24,7 +24,7 @@ from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
-from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
 from aenet_ray.training.driver import choose_device, train_run
 from aenet_ray.training.prepare import Split, continues, prepare_run
 from aenet_ray.training.run_folder import new_run_dir, ray_for
@@ -105,6 +105,7 @@ class TorchANNPotential:
             FileNotFoundError, CheckpointError: Training cannot go on from ``resume_from``.
         """
         config, run = config or TorchTrainingConfig(), run or RunConfig()
+        check_together(config, scaling)
         given = (structures, dataset, train_dataset, test_dataset)
         check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
         run_dir = new_run_dir(run)
@@ -114,7 +115,8 @@ class TorchANNPotential:
         split = None if data.train_ids is None or data.test_ids is None else Split(data.train_ids, data.test_ids)
         self._set_precision(config)
         with ray_for(scaling):
-            features = input_features(data, self.descriptor, config, Path(run.storage_path) / "features", scaling)
+            folder = Path(config.cache_persist_dir or Path(run.storage_path) / "features")
+            features = input_features(data, self.descriptor, config, folder, scaling)
             if not continues(run_dir, run.resume, features, self.model, config):
                 if start is not None:
                     checkpoint.load_weights(self.model, start, str(resume_from))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from aenet_ray.background import Background
-from aenet_ray.config import Config
+from aenet_ray.config import Config, warn_user
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.neighbors import Edges
 from aenet_ray.errors import StructureError
@@ -31,10 +31,32 @@ class PredictionConfig(Config):
     print_atomic_energies: bool = False
     """Keep the energies of atoms in ``PredictOut.atom_energies``."""
     batch_size: PositiveInt = 32
+    """Structures predicted together."""
     num_workers: int = Field(0, ge=0)
     """Threads beside this one that predict batches; 0: one batch after the other. Never changes a result."""
     prefetch_factor: PositiveInt = 2
     """Batches under way for each of these threads."""
+    persistent_workers: bool = True
+    """Accepted for scripts of aenet-python, without effect: the threads live as long as one prediction."""
+    debug: bool = False
+    """Accepted for scripts of aenet-python, without effect there too."""
+    verbosity: int = Field(1, ge=0, le=2)
+    """Accepted for scripts of aenet-python, without effect there too."""
+    potential_paths: dict[str, str] | None = None
+    """Of aenet-python's Fortran predictions; without effect, told by a warning."""
+    potential_format: str | None = None
+    """As ``potential_paths``."""
+
+    @model_validator(mode="after")
+    def _not_of_fortran(self) -> PredictionConfig:
+        for name in ("potential_paths", "potential_format"):
+            if getattr(self, name) is not None:
+                warn_user(
+                    f"PredictionConfig.{name} is for aenet-python's Fortran predictions and has no effect: the "
+                    "potential is the one whose predict is called.",
+                    UserWarning,
+                )
+        return self
 
 
 @dataclass(slots=True)

@@ -198,7 +198,8 @@ def initial_weights(model: ANNModel, seed: int | None) -> dict[str, torch.Tensor
 # What a run may be resumed with another value of: none of it changes a number.
 FREE = (
     *("show_progress", "device", "checkpoint_interval", "checkpoint_seconds", "max_checkpoints", "save_best"),
-    *("num_workers", "prefetch_factor", "persistent_workers"),
+    *("num_workers", "prefetch_factor", "persistent_workers", "show_batch_progress", "memory_mode"),
+    *(name for name in TorchTrainingConfig.model_fields if name.startswith("cache_")),
 )
 
 

@@ -111,8 +111,9 @@ def test_every_kind_of_input(structures, alone, tmp_path):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_unknown_species(structures, num_workers):
     silicon = Structure(np.eye(3) * 2.0, ["Si", "Si", "O"])
+    config = PredictionConfig(batch_size=1, num_workers=num_workers)
     with pytest.raises(DescriptorError, match="Unknown species Si"):
-        random_potential().predict([*structures[:5], silicon], config=PredictionConfig(1, num_workers=num_workers))
+        random_potential().predict([*structures[:5], silicon], config=config)
 
 
 def test_bad_settings_and_files(tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from aenet_ray.config import apply_overrides, read_yaml
@@ -41,9 +43,9 @@ EXPERIMENT = {
         (lambda: TorchTrainingConfig(force_weight=float("nan")), r"force_weight: .*finite number \(found nan\)"),
         (lambda: TorchTrainingConfig(force_fraction=-0.1), r"force_fraction: .*0 \(found -0\.1\)"),
         (lambda: TorchTrainingConfig(sampling_policy="best"), "'energy_weighted' or 'error_weighted' .found 'best'"),
-        (lambda: TorchTrainingConfig(seed="7"), r"seed: .*integer \(found '7'\)"),
+        (lambda: TorchTrainingConfig(seed="7"), r"seed: .*integer.* \(found '7'\)"),
         (lambda: TorchTrainingConfig(seed=-7), r"seed: .*\(found -7\)"),
-        (lambda: TorchTrainingConfig(max_checkpoints=0), r"max_checkpoints: .*\(found 0\)"),
+        (lambda: TorchTrainingConfig(max_checkpoints=0.5), r"max_checkpoints: .*\(found 0\.5\)"),
         (lambda: TorchTrainingConfig(scheduler_factor=1.0), r"scheduler_factor: .*less than 1"),
         (lambda: TorchTrainingConfig(E_scaling=0.0), r"E_scaling: .*greater than 0"),
         (lambda: TorchTrainingConfig(precision="half"), r"'auto', 'float32' or 'float64' \(found 'half'\)"),
@@ -54,7 +56,7 @@ EXPERIMENT = {
         (lambda: TorchTrainingConfig(method=3), r"method: expected Adam\(\.\.\.\), .*\(found 3\)"),
         (lambda: TorchTrainingConfig(method={"mu": -1}), r"TorchTrainingConfig\.method\.mu: .*\(found -1\)"),
         (lambda: TorchTrainingConfig(iteration=5), "iteration: unknown setting; did you mean 'iterations'?"),
-        (lambda: TorchTrainingConfig(memory_mode="mixed"), "memory_mode: unknown setting; known are .*iterations"),
+        (lambda: TorchTrainingConfig(zzz="mixed"), "zzz: unknown setting; known are .*iterations"),
     ],
 )
 def test_bad_values(make, message):
@@ -140,9 +142,10 @@ def test_values_in_the_order_of_aenet_python():
     assert Adam(*adam.values()) == Adam(**adam)
     assert AdamW(*adam.values()) == AdamW(**adam)
     assert PredictionConfig(True, False, 8, 2) == PredictionConfig(timing=True, batch_size=8, num_workers=2)
-    for bad in (lambda: SGD(1, 2, 3, 4, 5), lambda: SGD(0.1, lr=0.2)):
-        with pytest.raises(ConfigError, match="values in order and"):
-            bad()
+    with pytest.raises(TypeError, match=r"^SGD: 5 values in order, but it has 4 settings: lr, batchsize, weight_decay"):
+        SGD(1, 2, 3, 4, 5)
+    with pytest.raises(TypeError, match=r"^SGD: lr given twice, by place and by name; leave one out"):
+        SGD(0.1, lr=0.2)
 
 
 @pytest.mark.parametrize("method", [Adam(mu=0.1), AdamW(), SGD(momentum=0.5)])
@@ -156,9 +159,50 @@ def test_plain_values_read_back(method):
 
 
 def test_records_do_not_change():
-    settings = TorchTrainingConfig()
-    with pytest.raises(ValueError, match="frozen"):
+    settings = TorchTrainingConfig(seed=3)
+    with pytest.raises(ConfigError, match=r"TorchTrainingConfig\.iterations: .*frozen.* replace\(iterations=3\)"):
         settings.iterations = 3
+    with pytest.raises(TypeError, match="iteration: unknown setting; did you mean 'iterations'"):
+        settings.iteration = 3
+    assert settings.replace(iterations=3) == TorchTrainingConfig(3, seed=3)
+    assert settings.iterations == 100
+    with pytest.raises(ConfigError, match=r"TorchTrainingConfig\.iterations: .*\(found -3\)"):
+        settings.replace(iterations=-3)
+
+
+def test_what_python_calls_a_type_error_is_one():
+    """Unknown, missing, twice: in this record or one inside it. A wrong value is none."""
+    for bad in (
+        lambda: TorchTrainingConfig(iteration=5),
+        lambda: TorchTrainingConfig(method={"name": "sgd", "rate": 0.1}),
+        lambda: TorchTrainingConfig.from_mapping({"iteration": 5}, "run.yaml"),
+        lambda: ExperimentConfig.from_mapping(EXPERIMENT | {"training": {"iteration": 3}}),
+        lambda: ExperimentConfig.from_mapping({}),
+    ):
+        with pytest.raises(TypeError) as caught:
+            bad()
+        assert isinstance(caught.value, ConfigError)
+        assert isinstance(pickle.loads(pickle.dumps(caught.value)), TypeError)
+    with pytest.raises(ConfigError) as caught:
+        TorchTrainingConfig(iterations=-5)
+    assert not isinstance(caught.value, TypeError)
+
+
+def test_plain_values_of_numpy_and_paths():
+    settings = TorchTrainingConfig(
+        np.int64(3), force_weight=np.float32(0.5), save_best=np.bool_(False), checkpoint_dir=Path("a") / "b",
+        device=torch.device("cpu"), seed=np.int32(4), feature_stats={"mean": np.zeros(2), "cov": torch.ones(2)},
+    )  # fmt: skip
+    assert (settings.iterations, settings.force_weight, settings.save_best) == (3, 0.5, False)
+    assert (settings.checkpoint_dir, settings.device, settings.seed) == (str(Path("a") / "b"), "cpu", 4)
+    assert settings.feature_stats == {"mean": [0.0, 0.0], "std": [1.0, 1.0]}
+    assert TorchTrainingConfig.from_mapping(yaml.safe_load(yaml.safe_dump(settings.to_dict()))) == settings
+
+
+@pytest.mark.parametrize("none", [0, -1])
+def test_no_and_all_as_aenet_python_says_them(none):
+    settings = TorchTrainingConfig(max_checkpoints=none, checkpoint_interval=none)
+    assert (settings.max_checkpoints, settings.checkpoint_interval) == (None, 0)
 
 
 def test_overrides():
