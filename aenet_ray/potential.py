@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,19 +209,89 @@ class TorchANNPotential:
         self.model.atomic_energies = dict(payload["atomic_energies"])
         self._payload = payload
 
-    def to_aenet_ascii(self, output_dir: str | Path, prefix: str = "potential") -> dict[str, Path]:
-        """Write ``{prefix}.{species}.nn.ascii`` for ænet; species to absolute path.
+    @classmethod
+    def from_aenet(
+        cls, paths: Any, device: str = "cpu", *, allow_longer_angular_cutoff: bool = False
+    ) -> TorchANNPotential:
+        """Read a potential of ænet: Chebyshev descriptor, ASCII or binary files, any of its five activations.
 
-        Statistics are those the networks were trained with.
+        Energies and forces are ænet's. Normalisers that differ between species go into the weights, so that weights may
+        be other numbers than in the files.
+
+        Args:
+            paths: Mapping of species to file; or a directory; or the files.
+            device: Where it computes.
+            allow_longer_angular_cutoff: Read files that ænet itself evaluates wrongly.
 
         Raises:
-            ExportError: The angular cutoff is longer than the radial one, which ænet evaluates differently.
+            ExportError: Truncated, garbled, of another basis, or files that do not belong together; names file and
+                line or record.
+            FileNotFoundError: No such file.
+        """
+        from aenet_ray.export.read_files import read_potential_files
+        from aenet_ray.export.to_model import model_of
+
+        model = model_of(
+            read_potential_files(paths),
+            str(choose_device(device)),
+            allow_longer_angular_cutoff=allow_longer_angular_cutoff,
+        )
+        potential = cls(model.net.arch, model.descriptor)
+        potential.model = model
+        return potential
+
+    def to_aenet_ascii(
+        self,
+        output_dir: str | Path,
+        prefix: str = "potential",
+        descriptor_stats: Mapping[str, Any] | None = None,
+        structures: Any = None,
+        compute_stats: bool = True,
+    ) -> dict[str, Path]:
+        """Write ``{prefix}.{species}.nn.ascii`` for ænet; species to absolute path.
+
+        Average and second moment of the features are always those the networks were trained with (0 and 1 for networks
+        of raw features): ænet computes with them.
+
+        Args:
+            descriptor_stats: ``min``, ``max``, ``avg``, ``cov`` of the features, (n_features,) each. Minima and maxima
+                are written; averages must be the trained ones.
+            structures: Those trained on: their number, atoms and energies are noted in the files.
+            compute_stats: With ``structures``, note the range of their features as well, and warn if their averages
+                are not the trained ones.
+
+        Raises:
+            ExportError: Statistics other than the trained ones; or the angular cutoff is longer than the radial one,
+                which ænet evaluates differently.
         """
         from aenet_ray.export.aenet_ascii import write_ascii_files
 
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        potentials = [self.species_potential(s, prefix) for s in self.descriptor.species]
-        return write_ascii_files(potentials, output_dir, prefix)
+        return write_ascii_files(self._shares(prefix, descriptor_stats, structures, compute_stats), output_dir, prefix)
+
+    def to_aenet_binary(
+        self,
+        output_dir: str | Path,
+        prefix: str = "potential",
+        descriptor_stats: Mapping[str, Any] | None = None,
+        structures: Any = None,
+        compute_stats: bool = True,
+    ) -> dict[str, Path]:
+        """Write ``{prefix}.{species}.nn``, which ænet's programs and LAMMPS load; as ``to_aenet_ascii``."""
+        from aenet_ray.export.aenet_binary import write_binary_files
+
+        return write_binary_files(self._shares(prefix, descriptor_stats, structures, compute_stats), output_dir, prefix)
+
+    def _shares(
+        self, prefix: str, stats: Mapping[str, Any] | None, structures: Any, compute_stats: bool
+    ) -> list[SpeciesPotential]:
+        from aenet_ray.export.training_information import from_statistics, from_structures
+
+        known: dict[str, Any] = {}
+        if structures is not None:
+            known |= from_structures(self.model, iterate(structures), compute_stats=compute_stats)
+        if stats is not None:
+            known |= from_statistics(self.model, stats)
+        return [replace(self.species_potential(s, prefix), **known) for s in self.descriptor.species]
 
     def species_potential(self, symbol: str, name: str = "aenet_ray") -> SpeciesPotential:
         """One species' share as plain numbers, for writing in ænet's formats."""

@@ -5,6 +5,7 @@ What ænet's predict program, its C library and its LAMMPS interface load.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,23 @@ def write_binary(potential: SpeciesPotential, path: str | Path, *, allow_longer_
     records = [_encode(row, values[row.name]) for row in ROWS]
     marked = [mark + record + mark for record in records for mark in (_marker(len(record)),)]
     return write_atomically(path, b"".join(marked))
+
+
+def write_binary_files(
+    potentials: Iterable[SpeciesPotential],
+    output_dir: str | Path,
+    prefix: str = "potential",
+    *,
+    allow_longer_angular_cutoff: bool = False,
+) -> dict[str, Path]:
+    """Write ``{prefix}.{species}.nn`` for each potential; species to absolute path."""
+    directory = Path(output_dir).absolute()
+    return {
+        p.central_species: write_binary(
+            p, directory / f"{prefix}.{p.central_species}.nn", allow_longer_angular_cutoff=allow_longer_angular_cutoff
+        )
+        for p in potentials
+    }
 
 
 def read_binary(path: str | Path) -> SpeciesPotential:
