@@ -28,6 +28,7 @@ from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
 from aenet_ray.training.driver import choose_device, train_run
 from aenet_ray.training.prepare import Split, continues, prepare_run
+from aenet_ray.training.resume import settings_on_resume
 from aenet_ray.training.run_folder import new_run_dir, ray_for
 from aenet_ray.training.spec import torch_dtype
 
@@ -111,16 +112,18 @@ class TorchANNPotential:
         check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
         run_dir = new_run_dir(run)
         start = None if resume_from is None else checkpoint.read_training_state(resume_from)
+        if start is not None:
+            config = settings_on_resume(config, start, str(resume_from))
+        self._set_precision(config)
+        if start is not None:
+            checkpoint.load_weights(self.model, start, str(resume_from))
         data = collect_inputs(run_dir, *given, keep=(run_dir / "history.csv").exists())
         config = config.model_copy(update={"atomic_energies": data.references(config.atomic_energies)})
         split = None if data.train_ids is None or data.test_ids is None else Split(data.train_ids, data.test_ids)
-        self._set_precision(config)
         with ray_for(scaling):
             folder = Path(config.cache_persist_dir or Path(run.storage_path) / "features")
             features = input_features(data, self.descriptor, config, folder, scaling)
             if not continues(run_dir, run.resume, features, self.model, config):
-                if start is not None:
-                    checkpoint.load_weights(self.model, start, str(resume_from))
                 prepare_run(
                     run_dir,
                     features,

@@ -26,10 +26,14 @@ from aenet_ray.training import checkpoint
 from aenet_ray.training.config import TorchTrainingConfig
 from aenet_ray.training.loggers import check_loggers
 from aenet_ray.training.plan import ForceSubset
+from aenet_ray.training.resume import check_atomic_energies
 from aenet_ray.training.run_folder import holds_run
 from aenet_ray.training.spec import RESUME, RunSpec
 
 logger = logging.getLogger(__name__)
+
+FEW = 10
+"""A validation set of fewer structures is warned of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ def filtered(
     wanted = np.arange(len(store)) if wanted is None else wanted
     per_atom = per_atom[wanted]
     absent = np.isnan(per_atom)
-    if absent.any():
+    if absent.any() and not absent.all():
         warnings.warn(
             f"{absent.sum()} of {len(wanted)} structures have no energy (the first is number "
             f"{int(wanted[absent.argmax()])}); they are left out of training and validation.",
@@ -133,12 +137,13 @@ def filtered(
     if config.max_energy is not None:
         keep &= per_atom <= config.max_energy
     ids = wanted[keep]
+    if absent.all():
+        raise TrainingError(f"none of {len(wanted)} structures has an energy to train on.")
     if not len(ids):
         there = per_atom[~absent]
-        energies = f"go from {there.min():.3f} to {there.max():.3f} eV/atom" if len(there) else "are absent"
         raise TrainingError(
             f"max_energy={config.max_energy} and max_forces={config.max_forces} leave none of {len(wanted)} "
-            f"structures; referenced energies {energies}."
+            f"structures; referenced energies go from {there.min():.3f} to {there.max():.3f} eV/atom."
         )
     return ids
 
@@ -195,11 +200,12 @@ def initial_weights(model: ANNModel, seed: int | None) -> dict[str, torch.Tensor
     return dict(fresh.state_dict())
 
 
-# What a run may be resumed with another value of: none of it changes a number.
+# What a run may be resumed with another value of: none of it changes a number, patience only their end.
 FREE = (
     *("show_progress", "device", "checkpoint_interval", "checkpoint_seconds", "max_checkpoints", "save_best"),
     *("num_workers", "prefetch_factor", "persistent_workers", "show_batch_progress", "memory_mode"),
     *(name for name in TorchTrainingConfig.model_fields if name.startswith("cache_")),
+    *("early_stopping_patience", "save_energies", "save_forces", "timing"),
 )
 
 
@@ -259,6 +265,8 @@ def prepare_run(
     check_loggers(loggers)
     _check_checkpoints(run_dir, config)
     known = start or {}
+    if start is not None:
+        check_atomic_energies(config.atomic_energies, known.get("atomic_energies") or {}, "resume_from")
     seed = config.seed if config.seed is not None else known.get("seed", secrets.randbits(32))
     wanted = ids if split is None else np.union1d(split.train_ids, split.test_ids)
     fitted = None
@@ -269,6 +277,7 @@ def prepare_run(
     ids = filtered(store, config, per_atom, wanted)
     chosen = choose_split(config, ids, seed, split)
     _check_forces(store, config, chosen)
+    _check_validation(config, len(chosen.test_ids))
     logger.info(
         "training on %d structures, validating on %d, %d left out by filters; seed %d",
         len(chosen.train_ids), len(chosen.test_ids),
@@ -299,7 +308,9 @@ def prepare_run(
     (run_dir / RESUME).unlink(missing_ok=True)  # of an attempt that did not come to a run
     if start:
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_model_file(run_dir / RESUME, start)
+        # It ended early, if it did, with what it was told then.
+        waited = {"early_stopping": start["early_stopping"] | {"waited": 0}} if start.get("early_stopping") else {}
+        write_model_file(run_dir / RESUME, start | waited)
     spec.save(run_dir)
     return spec
 
@@ -311,6 +322,35 @@ def _check_checkpoints(run_dir: Path, config: TorchTrainingConfig) -> None:
         raise TrainingError(
             f"{folder}: holds checkpoints of another run. Choose another checkpoint_dir or run.name, or delete them."
         )
+
+
+def _check_validation(config: TorchTrainingConfig, n: int) -> None:
+    """Say what a validation set of n structures is too small for.
+
+    Raises:
+        ConfigError: Early stopping has nothing to watch.
+    """
+    plateau = config.use_scheduler and config.scheduler == "plateau"
+    if n == 0 and config.early_stopping_patience is not None:
+        raise ConfigError(
+            f"early_stopping_patience={config.early_stopping_patience} watches the validation loss, and there are no "
+            "validation structures. Raise testpercent or give test_dataset, or leave it out."
+        )
+    if n == 0 and plateau:
+        warnings.warn(
+            "use_scheduler: without validation structures the learning rate is never reduced; raise testpercent, or "
+            "set scheduler to 'cosine'.",
+            stacklevel=3,
+        )
+    if 0 < n < FEW:
+        uses = {"the scheduler": plateau, "best_model.pt": config.save_best and config.checkpoint_dir is not None}
+        for name, used in uses.items():
+            if used:
+                warnings.warn(
+                    f"only {n} validation structures: {name} follows their loss, which is mostly chance; raise "
+                    "testpercent or give more data.",
+                    stacklevel=3,
+                )
 
 
 def _check_forces(store: FeatureStore, config: TorchTrainingConfig, split: Split) -> None:

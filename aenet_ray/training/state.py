@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from aenet_ray.background import Background
-from aenet_ray.errors import TrainingError
+from aenet_ray.errors import CheckpointError
 from aenet_ray.models.ann import ANNModel, reference_array
 from aenet_ray.models.model_file import read_model_file
 from aenet_ray.training import checkpoint
@@ -22,6 +23,8 @@ from aenet_ray.training.history import History
 from aenet_ray.training.natural_gradient import NaturalGradientOptimizer
 from aenet_ray.training.plan import ForceSubset, SamplingPolicy, make_policy
 from aenet_ray.training.spec import RESUME, RunSpec
+
+logger = logging.getLogger(__name__)
 
 
 def make_optimizer(config: TorchTrainingConfig, flat: FlatParameters) -> torch.optim.Optimizer:
@@ -99,6 +102,14 @@ class Schedule:
             self.plateau.load_state_dict(state)
 
 
+def batch_maker(spec: RunSpec, model: ANNModel, device: torch.device) -> BatchMaker:
+    """What makes the batches of a run for a model of its descriptor."""
+    config = spec.config
+    references = reference_array(spec.atomic_energies, model.descriptor)
+    background = Background(config.num_workers, config.prefetch_factor, persistent=config.persistent_workers)
+    return BatchMaker(spec.store(), model.descriptor, spec.normalization, references, device, background)
+
+
 @dataclass
 class TrainState:
     """A run between two epochs.
@@ -124,14 +135,12 @@ class TrainState:
 
     @classmethod
     def create(cls, spec: RunSpec, device: torch.device) -> TrainState:
-        config, store = spec.config, spec.store()
+        config = spec.config
         model = spec.model(device)
         flat = FlatParameters(model, n_extra=1)
         optimizer = make_optimizer(config, flat)
-        references = reference_array(spec.atomic_energies, model.descriptor)
-        background = Background(config.num_workers, config.prefetch_factor, persistent=config.persistent_workers)
-        maker = BatchMaker(store, model.descriptor, spec.normalization, references, device, background)
-        labelled = store.has_forces[spec.train_ids] & (config.force_weight > 0)
+        maker = batch_maker(spec, model, device)
+        labelled = maker.store.has_forces[spec.train_ids] & (config.force_weight > 0)
         return cls(
             spec=spec,
             model=model,
@@ -178,28 +187,28 @@ class TrainState:
         """Continue after the epoch of a checkpoint.
 
         Raises:
-            CheckpointError: The weights do not fit.
-            TrainingError: It was written with another optimiser or sampling policy.
+            CheckpointError: The weights or the optimiser's state do not fit.
         """
-        config = self.spec.config
-        stored = payload["training_config"]["method"]["name"]
-        if stored != config.method.method_name:
-            raise TrainingError(
-                f"{where}: trained with method {stored!r}, this run asks for {config.method.method_name!r}. "
-                "Resume with the same method, or start a new run from its weights."
-            )
+        config, stored = self.spec.config, payload["training_config"]
         checkpoint.load_weights(self.model, payload, where)
         group = self.optimizer.param_groups[0]
-        asked = {key: group[key] for key in changed_settings(payload["training_config"]["method"], config)}
-        self.optimizer.load_state_dict(payload["optimizer_state_dict"])
+        asked = {key: group[key] for key in changed_settings(stored["method"], config)}
+        try:
+            self.optimizer.load_state_dict(payload["optimizer_state_dict"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{where}: the optimiser's state does not fit {config.method!r}: {error}") from None
         # Settings changed on resume are honoured, one by one; moments and all others carry over.
         self.optimizer.param_groups[0].update(asked)
-        self.schedule.restore(payload["scheduler_state"])
-        if payload["policy"] == self.policy.name and payload["split_hash"] == self.spec.split_hash:
+        same_data = payload["split_hash"] == self.spec.split_hash
+        if payload["policy"] == self.policy.name and same_data:
             scores = payload["policy_state"]
             self.policy.restore(None if scores is None else scores.cpu().numpy())
-        self.best = payload["best_val_loss"]
-        self.stopping.restore(payload.get("early_stopping"))
+        if same_data and stored["force_weight"] == config.force_weight:
+            self.schedule.restore(payload["scheduler_state"])
+            self.stopping.restore(payload.get("early_stopping"))
+            self.best = payload["best_val_loss"]
+        else:  # a loss of other terms, or over other structures, says nothing about what is best now
+            logger.info("%s: force_weight or data have changed; the best validation loss counts anew", where)
         self.epoch = payload["epoch"] + 1
         self.history = History(columns={k: v.numpy() for k, v in payload["training_history"].items()})
 
