@@ -16,6 +16,8 @@ __all__ = [
     "Adam",
     "AdamW",
     "AenetCalculator",
+    "AenetCommitteeCalculator",
+    "AenetEnsembleResult",
     "CachedStructureDataset",
     "ChebyshevDescriptor",
     "NaturalGradient",
@@ -28,6 +30,11 @@ __all__ = [
     "StructureDataset",
     "StructureStore",
     "TorchANNPotential",
+    "TorchCommitteeConfig",
+    "TorchCommitteeMember",
+    "TorchCommitteePotential",
+    "TorchCommitteePredictResult",
+    "TorchCommitteeTrainResult",
     "TorchTrainingConfig",
     "TrainOut",
     "build_store",
@@ -38,6 +45,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from aenet_ray.calculators.ase import AenetCalculator
+    from aenet_ray.calculators.committee import AenetCommitteeCalculator
+    from aenet_ray.committee.config import TorchCommitteeConfig
+    from aenet_ray.committee.ensemble import AenetEnsembleResult
+    from aenet_ray.committee.layout import TorchCommitteeMember
+    from aenet_ray.committee.potential import TorchCommitteePotential
+    from aenet_ray.committee.predict_result import TorchCommitteePredictResult
+    from aenet_ray.committee.train_result import TorchCommitteeTrainResult
     from aenet_ray.datasets.memory import CachedStructureDataset, StructureDataset
     from aenet_ray.datasets.split import train_test_split, train_test_split_dataset
     from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
@@ -61,6 +75,13 @@ if TYPE_CHECKING:
     )
 else:
     _HOMES = {
+        "AenetCommitteeCalculator": "calculators.committee",
+        "AenetEnsembleResult": "committee.ensemble",
+        "TorchCommitteeConfig": "committee.config",
+        "TorchCommitteeMember": "committee.layout",
+        "TorchCommitteePotential": "committee.potential",
+        "TorchCommitteePredictResult": "committee.predict_result",
+        "TorchCommitteeTrainResult": "committee.train_result",
         "AenetCalculator": "calculators.ase",
         "CachedStructureDataset": "datasets.memory",
         "ChebyshevDescriptor": "descriptors.chebyshev",

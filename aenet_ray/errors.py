@@ -41,6 +41,10 @@ class ReferenceEnergyTypeError(ReferenceEnergyError, TypeError):
     """A sample, or an option of the fit, is of the wrong type."""
 
 
+class CommitteeError(AenetRayError, ValueError):
+    """A committee's members are missing or do not belong together."""
+
+
 class ExportError(AenetRayError, ValueError):
     """A potential cannot be written in, or read from, another program's format."""
 

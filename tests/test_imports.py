@@ -29,6 +29,7 @@ ROAD = [
     {"export", "plots"},
     {"train_out"},
     {"potential"},
+    {"committee"},
     {"calculators"},
     {"experiment"},
     {"workflow"},

@@ -1,0 +1,139 @@
+"""What a committee is told, and what follows from it for each member."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from aenet_ray.config import Config
+from aenet_ray.errors import ConfigError, TrainingError
+from aenet_ray.training.config import TorchTrainingConfig
+from aenet_ray.training.driver import choose_device
+
+
+class TorchCommitteeConfig(Config):
+    """How many members, what tells them apart, and how many train at a time."""
+
+    num_members: int = Field(strict=True, ge=1)
+    base_seed: int | None = Field(None, strict=True, ge=0)
+    """Member i has seed base_seed + i; None: the training's seed + i, or seeds that are drawn and recorded."""
+    member_seeds: list[int] | None = None
+    """One a member; goes before ``base_seed``."""
+    max_parallel: int = Field(1, strict=True, ge=1)
+    """Members training at a time, a process each; 1: one after the other, in this process."""
+    devices: list[str] | None = Field(None, min_length=1)
+    """Dealt to the members in turn, such as ['cuda:0', 'cuda:1']; None: the training's device."""
+    output_dir: str | None = None
+    """Folder of the committee; None: committee_run."""
+
+    @field_validator("member_seeds", mode="before")
+    @classmethod
+    def _whole_seeds(cls, value: object) -> object:
+        if value is None:
+            return None
+        if not isinstance(value, (list, tuple)) or any(type(s) is not int or s < 0 for s in value):
+            raise ValueError("expected a list of integers, none below 0")
+        return list(value)
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _list_of_devices(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f"expected a list of devices, such as [{value!r}]")
+        return list(value) if isinstance(value, tuple) else value
+
+    @field_validator("output_dir", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
+
+    @model_validator(mode="after")
+    def _a_seed_each(self) -> TorchCommitteeConfig:
+        seeds = self.member_seeds
+        if seeds is None:
+            return self
+        if len(seeds) != self.num_members:
+            raise ValueError(
+                f"member_seeds has {len(seeds)} seeds for num_members={self.num_members}, expected one each"
+            )
+        if len(set(seeds)) < len(seeds):
+            warnings.warn(
+                f"member_seeds {seeds}: members with the same seed are the same potential, and add no spread.",
+                stacklevel=2,
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPlan:
+    """What sets a member apart.
+
+    Args:
+        split_seed: The same for all: the split is made once.
+        device: None: what there is.
+    """
+
+    member_index: int
+    seed: int
+    split_seed: int
+    device: str | None
+
+    def config(self, training: TorchTrainingConfig) -> TorchTrainingConfig:
+        """The member's training settings. Its checkpoints lie in its own folder, whatever they are called elsewhere."""
+        own = {"seed": self.seed, "split_seed": self.split_seed, "device": self.device}
+        folder = None if training.checkpoint_dir is None else "checkpoints"
+        return training.model_copy(update={**own, "checkpoint_dir": folder})
+
+
+def plan_members(
+    committee: TorchCommitteeConfig, training: TorchTrainingConfig, known: Sequence[MemberPlan] = ()
+) -> list[MemberPlan]:
+    """Seeds and devices of all members.
+
+    Args:
+        known: Members that have begun: they keep the seeds they began with.
+
+    Raises:
+        ConfigError: A device is missing, or several processes would share one by accident.
+        TrainingError: The seeds asked for are not those that the known members began with.
+    """
+    _check_devices(committee, training)
+    n, first = committee.num_members, committee.base_seed
+    if first is None:
+        first = training.seed if training.seed is not None else _first_seed(known)
+    seeds = committee.member_seeds or [first + i for i in range(n)]
+    if len(known) > n:
+        raise TrainingError(f"num_members is {n}, but {len(known)} members have begun; give at least as many.")
+    for member, seed in zip(known, seeds, strict=False):
+        if member.seed != seed:
+            raise TrainingError(
+                f"member {member.member_index} began with seed {member.seed}, now {seed} is asked for. Give the same "
+                "seeds, or choose another output_dir."
+            )
+    split_seed = next((s for s in (training.split_seed, training.seed) if s is not None), seeds[0])
+    if known and training.split_seed is None:
+        split_seed = known[0].split_seed
+    devices = _devices(committee, training)
+    return [MemberPlan(i, seeds[i], split_seed, devices[i % len(devices)]) for i in range(n)]
+
+
+def _first_seed(known: Sequence[MemberPlan]) -> int:
+    return known[0].seed if known else secrets.randbits(31)
+
+
+def _devices(committee: TorchCommitteeConfig, training: TorchTrainingConfig) -> Sequence[str | None]:
+    return [training.device] if committee.devices is None else committee.devices
+
+
+def _check_devices(committee: TorchCommitteeConfig, training: TorchTrainingConfig) -> None:
+    kinds = {choose_device(d).type for d in _devices(committee, training)}
+    if committee.max_parallel > 1 and committee.devices is None and kinds != {"cpu"}:
+        raise ConfigError(
+            f"max_parallel={committee.max_parallel} on {', '.join(kinds)} without devices: say which members may "
+            "share a device, such as devices=['cuda:0', 'cuda:1'], or train on device='cpu'."
+        )

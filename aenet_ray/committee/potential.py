@@ -1,0 +1,324 @@
+"""The committee as its users meet it: train, predict with uncertainty, read back, export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aenet_ray.committee.config import MemberPlan, TorchCommitteeConfig, plan_members
+from aenet_ray.committee.ensemble import Aggregation, check_aggregation
+from aenet_ray.committee.layout import CommitteeMetadata, member_name
+from aenet_ray.committee.predict_result import TorchCommitteePredictResult
+from aenet_ray.committee.train import begun, prepare_members, train_members
+from aenet_ray.committee.train_result import TorchCommitteeTrainResult
+from aenet_ray.datasets.inputs import check_inputs, collect_inputs, iterate
+from aenet_ray.datasets.resolve import root_of
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.errors import CommitteeError, ConfigError, TrainingError
+from aenet_ray.inference.predict import PredictionConfig, predict_members
+from aenet_ray.models.ann import ANNModel
+from aenet_ray.models.network import Architecture
+from aenet_ray.potential import TorchANNPotential, input_features
+from aenet_ray.structures.structure import Structure
+from aenet_ray.training.config import RunConfig, TorchTrainingConfig
+from aenet_ray.training.prepare import Split
+from aenet_ray.training.spec import torch_dtype
+
+DEFAULT_FOLDER = "committee_run"
+
+
+class TorchCommitteePotential:
+    """Potentials of one architecture that differ in their seeds: their mean predicts, their spread warns.
+
+    Args:
+        arch: Hidden layers per species, as of :class:`TorchANNPotential`.
+        descriptor: Features, species and their order.
+
+    Attributes:
+        members: The trained potentials; empty before training.
+
+    Raises:
+        ConfigError: The architecture does not fit the descriptor.
+    """
+
+    def __init__(self, arch: Architecture, descriptor: ChebyshevDescriptor) -> None:
+        self.arch = ANNModel(arch, descriptor).net.arch
+        self.descriptor = descriptor
+        self.members: list[TorchANNPotential] = []
+
+    @property
+    def num_members(self) -> int:
+        return len(self.members)
+
+    @property
+    def atomic_energies(self) -> dict[str, float]:
+        """Reference energy of each species, eV, the same for all members; empty before training."""
+        return self.members[0].atomic_energies if self.members else {}
+
+    def train(
+        self,
+        structures: Any = None,
+        dataset: Any = None,
+        train_dataset: Any = None,
+        test_dataset: Any = None,
+        config: TorchTrainingConfig | None = None,
+        committee_config: TorchCommitteeConfig | None = None,
+        *,
+        run: RunConfig | None = None,
+    ) -> TorchCommitteeTrainResult:
+        """Train all members on one split and one store of features, and keep them.
+
+        A member that fails does not stop the others.
+
+        Args:
+            structures, dataset, train_dataset, test_dataset: As of :meth:`TorchANNPotential.train`.
+            config: Settings of every member; its seeds count from ``committee_config``'s.
+            committee_config: Number of members, seeds, devices, folder.
+            run: ``resume='auto'`` goes on with the committee in the folder: completed members stay, others continue
+                from their checkpoints, members more than before are added. ``name`` and ``storage_path`` give the
+                folder where ``output_dir`` is None; ``loggers`` are those of every member.
+
+        Raises:
+            ConfigError, StructureError, TrainingError: Input does not fit; before any member starts.
+            TrainingError: Members failed; the metadata and all other members are written by then.
+        """
+        config, committee = config or TorchTrainingConfig(), _given(committee_config)
+        given = (structures, dataset, train_dataset, test_dataset)
+        check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
+        directory = _folder(committee, run)
+        before = begun(directory, "never" if run is None else run.resume)
+        known = before.members if before else []
+        plans = plan_members(committee, config, [_plan_of(m) for m in known])
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{directory}: the committee's folder cannot be made: {error}") from None
+        data = collect_inputs(directory, *given, keep=before is not None)
+        config = config.model_copy(update={"atomic_energies": data.references(config.atomic_energies)})
+        split = None if data.train_ids is None or data.test_ids is None else Split(data.train_ids, data.test_ids)
+        shared = directory if run is None else Path(run.storage_path)
+        folder = Path(config.cache_persist_dir or shared / "features").absolute()
+        features = input_features(data, self.descriptor, config, folder, None)
+        model = ANNModel(self.arch, self.descriptor, torch_dtype(config.precision, self.descriptor.dtype))
+        members = prepare_members(directory, plans, known, features, model, config, run or RunConfig(), split, data.ids)
+        mode = "parallel" if committee.max_parallel > 1 else "sequential"
+        settings = {
+            "committee_config": committee.model_dump(),
+            "training_config": config.to_dict(),
+            "architecture": self.arch,
+            "descriptor_config": self.descriptor.config(),
+            "resolved_train_dataset": described(next(x for x in (structures, dataset, train_dataset) if x is not None)),
+            "resolved_test_dataset": None if test_dataset is None else described(test_dataset),
+        }
+        metadata = CommitteeMetadata(directory, members, mode, settings)
+        metadata.save()
+        train_members(metadata, config.iterations, committee.max_parallel, show_progress=config.show_progress)
+        failed = [m for m in metadata.members if not m.completed]
+        if failed:
+            raise TrainingError(
+                f"{directory}: {len(failed)} of {len(members)} members failed: "
+                + "; ".join(f"member {m.member_index}: {m.error}" for m in failed)
+                + ". The others can be used (from_directory); run.resume='auto' tries the failed ones again."
+            )
+        self.members = self.from_directory(directory).members
+        return TorchCommitteeTrainResult(directory, metadata.members, mode)
+
+    def predict(
+        self,
+        structures: Any,
+        eval_forces: bool = False,
+        config: PredictionConfig | None = None,
+        aggregation: Aggregation = "mean",
+        reference_member: int = 0,
+    ) -> TorchCommitteePredictResult:
+        """Predict with every member; neighbours and features are computed once for all.
+
+        Args:
+            structures: Paths, Structure records, ASE Atoms, or a structure store.
+            aggregation: What ``energy`` and ``forces`` are: the mean's, or with 'reference' those of
+                ``reference_member``. Mean and spread are there in both cases.
+
+        Raises:
+            CommitteeError: There are no members yet.
+            ConfigError: Another aggregation, or no such member.
+            StructureError, DescriptorError: As of :meth:`TorchANNPotential.predict`.
+        """
+        identifiers: list[str] = []
+
+        def named() -> Iterator[Structure]:
+            for i, structure in enumerate(iterate(structures)):
+                identifiers.append(identifier(structure, i))
+                yield structure
+
+        outs = self._predict(named(), eval_forces, config, aggregation, reference_member)
+        n = len(identifiers)
+        return TorchCommitteePredictResult(
+            outs, np.arange(n), [None] * n, identifiers, aggregation, int(reference_member)
+        )
+
+    def predict_dataset(
+        self,
+        dataset: Any,
+        eval_forces: bool = False,
+        config: PredictionConfig | None = None,
+        aggregation: Aggregation = "mean",
+        reference_member: int = 0,
+    ) -> TorchCommitteePredictResult:
+        """Predict for a dataset of aenet_ray's or a torch Subset of one; as :meth:`predict`.
+
+        ``source_indices`` of the result are places in the dataset under all Subsets, ``identifiers`` its names.
+        """
+        root, places = root_of(dataset)
+        outs = self._predict(iterate(dataset), eval_forces, config, aggregation, reference_member)
+        indices = [int(i) for i in places]
+        names = [root.get_structure_identifier(i) for i in indices]
+        return TorchCommitteePredictResult(
+            outs, np.arange(len(indices)), [*indices], names, aggregation, int(reference_member)
+        )
+
+    def _predict(
+        self,
+        structures: Iterator[Structure],
+        forces: bool,
+        config: PredictionConfig | None,
+        aggregation: Aggregation,
+        reference_member: int,
+    ) -> list[Any]:
+        if not self.members:
+            raise CommitteeError("the committee has no members yet: train it, or read one with from_directory.")
+        check_aggregation(aggregation, reference_member, self.num_members)
+        models = [m.model for m in self.members]
+        return predict_members(models, structures, config or PredictionConfig(), forces=forces)
+
+    @classmethod
+    def from_directory(cls, path: str | Path, device: str | None = None) -> TorchCommitteePotential:
+        """Read the completed members of a committee, ours or aenet-python's, wherever its folder is now.
+
+        Args:
+            path: The folder, or its metadata file.
+            device: Where the members compute; None: as in their files.
+
+        Raises:
+            FileNotFoundError: There is no committee.
+            CommitteeError: It has no completed member, one is missing, or they do not belong together.
+            CheckpointError: A member's model file is damaged.
+        """
+        metadata = CommitteeMetadata.load(path)
+        completed = [m for m in metadata.members if m.completed]
+        if not completed:
+            states = ", ".join(f"member {m.member_index} {m.status}" for m in metadata.members) or "it lists none"
+            raise CommitteeError(f"{metadata.directory}: no member is completed ({states}).")
+        missing = [str(m.model_path) for m in completed if not m.model_path.is_file()]
+        if missing:
+            raise CommitteeError(f"{metadata.directory}: model files are missing: {', '.join(missing)}.")
+        return cls.from_files([m.model_path for m in completed], device)
+
+    @classmethod
+    def from_files(cls, paths: Sequence[str | Path], device: str | None = None) -> TorchCommitteePotential:
+        """Make a committee of model files; as of :meth:`from_directory`."""
+        if isinstance(paths, (str, Path)):
+            raise CommitteeError(f"from_files: one path given ({paths}), expected a list of model files.")
+        return cls.from_members([TorchANNPotential.from_file(p, device) for p in paths], [str(p) for p in paths])
+
+    @classmethod
+    def from_members(
+        cls, members: Sequence[TorchANNPotential], names: Sequence[str] | None = None
+    ) -> TorchCommitteePotential:
+        """Make a committee of potentials that share architecture, descriptor and atomic energies.
+
+        Args:
+            names: For messages.
+
+        Raises:
+            CommitteeError: There are none, or they do not belong together; names the first that differs.
+        """
+        if not members:
+            raise CommitteeError("a committee needs at least one member; none was given.")
+        names = names or [f"member {i}" for i in range(len(members))]
+        for member, name in zip(members[1:], names[1:], strict=True):
+            _check_alike(members[0], member, names[0], name)
+        committee = cls(members[0].arch, members[0].descriptor)
+        committee.members = list(members)
+        return committee
+
+    def to_aenet_ascii(
+        self,
+        output_dir: str | Path,
+        prefix: str = "potential",
+        descriptor_stats: Any = None,
+        structures: Any = None,
+        compute_stats: bool = True,
+    ) -> list[dict[str, Path]]:
+        """Write ``member_000/{prefix}.{species}.nn.ascii`` ... for ænet; species to absolute path, of each member.
+
+        Args:
+            descriptor_stats, structures, compute_stats: As of :meth:`TorchANNPotential.to_aenet_ascii`.
+
+        Raises:
+            CommitteeError: There are no members yet.
+            ExportError: ænet would evaluate the potentials differently.
+        """
+        if not self.members:
+            raise CommitteeError("the committee has no members to export: train it, or read one with from_directory.")
+        folders = [Path(output_dir) / member_name(i, self.num_members) for i in range(self.num_members)]
+        data = structures if structures is None else list(iterate(structures))  # an iterator serves one member only
+        return [
+            m.to_aenet_ascii(folder, prefix, descriptor_stats, data, compute_stats)
+            for m, folder in zip(self.members, folders, strict=True)
+        ]
+
+
+def _given(committee: TorchCommitteeConfig | None) -> TorchCommitteeConfig:
+    if committee is None:
+        raise ConfigError("train: committee_config is missing; give TorchCommitteeConfig(num_members=...).")
+    if not isinstance(committee, TorchCommitteeConfig):
+        raise ConfigError(f"train: committee_config is {type(committee).__name__}, expected TorchCommitteeConfig.")
+    return committee
+
+
+def _folder(committee: TorchCommitteeConfig, run: RunConfig | None) -> Path:
+    """The committee's folder, absolute: members may run in other processes."""
+    if committee.output_dir is not None:
+        return Path(committee.output_dir).absolute()
+    if run is not None and run.name is not None:
+        return Path(run.storage_path).absolute() / run.name
+    return Path(DEFAULT_FOLDER).absolute()
+
+
+def _plan_of(member: Any) -> MemberPlan:
+    return MemberPlan(member.member_index, member.seed, member.split_seed, member.device)
+
+
+def _check_alike(first: TorchANNPotential, other: TorchANNPotential, name: str, other_name: str) -> None:
+    pairs = (
+        ("architecture", first.arch, other.arch),
+        ("descriptor", _parameters(first.descriptor), _parameters(other.descriptor)),
+        ("atomic energies", first.atomic_energies, other.atomic_energies),
+    )
+    for what, expected, found in pairs:
+        if found != expected:
+            raise CommitteeError(
+                f"{other_name}: its {what} is {found}, that of {name} is {expected}; members of a committee share it."
+            )
+
+
+def _parameters(descriptor: ChebyshevDescriptor) -> dict[str, Any]:
+    """What its numbers depend on."""
+    return {k: v for k, v in descriptor.config().items() if k not in ("device", "dtype", "backend")}
+
+
+def identifier(structure: Structure, i: int) -> str:
+    """Its name, else where it came from, else its place."""
+    if structure.name:
+        return structure.name
+    return structure.source if structure.source != "<memory>" else f"structure_{i:06d}"
+
+
+def described(dataset: Any) -> str:
+    """Class of a data set, ``Subset[...]`` around it."""
+    inner = getattr(dataset, "dataset", None)
+    name = type(dataset).__name__
+    return name if inner is None else f"{name}[{described(inner)}]"
