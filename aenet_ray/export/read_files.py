@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aenet_ray.errors import ExportError
 from aenet_ray.export.aenet_ascii import read_ascii
 from aenet_ray.export.aenet_binary import read_binary
+from aenet_ray.export.rows import values_of
 from aenet_ray.export.species_potential import SpeciesPotential
 
 DESCRIPTOR = ("species", "rad_order", "rad_cutoff", "ang_order", "ang_cutoff", "min_cutoff")
@@ -17,8 +20,7 @@ DESCRIPTOR = ("species", "rad_order", "rad_cutoff", "ang_order", "ang_cutoff", "
 
 # First bytes of files that are no potential files of ænet, and what they are.
 FOREIGN = {
-    b"\x00\x00\x00\x04": "a Fortran unformatted file, big endian; expected little endian (convert it on the machine "
-    "that wrote it, with ænet's nnconvert, to ASCII)",
+    b"\x00\x00\x00\x04": "a Fortran unformatted file, big endian; expected little endian, or the ASCII form",
     b"PK\x03\x04": "a zip archive, such as a torch model file; read it with TorchANNPotential.from_file",
     b"\x89HDF": "an HDF5 file",
     b"\x1f\x8b": "compressed; unpack it first",
@@ -35,6 +37,8 @@ def read_potential_file(path: str | os.PathLike[str]) -> SpeciesPotential:
     path = Path(path)
     if path.is_dir():
         raise ExportError(f"{path}: a directory, expected a potential file.")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such potential file.")
     with path.open("rb") as file:
         head = file.read(4)
     for magic, what in FOREIGN.items():
@@ -48,7 +52,8 @@ def read_potential_files(paths: Any) -> dict[str, SpeciesPotential]:
     """The files of one potential, species to its share, in the descriptor's order.
 
     Args:
-        paths: Mapping of species to path; or a directory (its ``*.nn.ascii`` and ``*.nn`` files); or a path, or many.
+        paths: Mapping of species to path; or a directory (its ``*.nn.ascii`` and ``*.nn`` files; both forms of one
+            potential count once); or a path, or many.
 
     Raises:
         ExportError: As ``read_potential_file``; or a species has no file or two, a file is of another species than the
@@ -63,6 +68,8 @@ def read_potential_files(paths: Any) -> dict[str, SpeciesPotential]:
         if label not in (None, species):
             raise ExportError(f"{path}: the potential of {species}, expected that of {label}.")
         if species in files:
+            if isinstance(paths, str | os.PathLike) and same_potential(potential, potentials[species]):
+                continue  # both forms of one potential in one folder
             raise ExportError(f"{path}: the potential of {species}, as is {files[species]}; expected one a species.")
         files[species], potentials[species] = path, potential
     first, *others = potentials
@@ -99,6 +106,12 @@ def _in_directory(path: Path) -> list[Path]:
     if not found:
         raise ExportError(f"{path}: no *.nn.ascii or *.nn files in this directory.")
     return found
+
+
+def same_potential(a: SpeciesPotential, b: SpeciesPotential) -> bool:
+    """Whether two potentials hold the same numbers, to the last digit."""
+    left, right = values_of(a, allow_longer_angular_cutoff=True), values_of(b, allow_longer_angular_cutoff=True)
+    return all(np.array_equal(left[key], right[key]) for key in left)
 
 
 def _check_together(a: SpeciesPotential, path_a: Path, b: SpeciesPotential, path_b: Path) -> None:

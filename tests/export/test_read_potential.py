@@ -61,6 +61,18 @@ def test_every_way_to_name_the_files(golden_files, tmp_path):
         assert list(read_potential_files(way)) == ["Ti", "O"]
 
 
+def test_a_folder_may_hold_both_forms_of_one_potential(make_potential, tmp_path):
+    shares = [make_potential(central_species=s) for s in ("Ti", "O")]
+    write_ascii_files(shares, tmp_path)
+    write_binary_files(shares, tmp_path)
+    assert list(read_potential_files(tmp_path)) == ["Ti", "O"]
+    write_binary_files([make_potential(central_species="Ti", seed=1)], tmp_path)
+    with pytest.raises(
+        ExportError, match=r"Ti\.nn\.ascii: the potential of Ti, as is .*Ti\.nn; expected one a species"
+    ):
+        read_potential_files(tmp_path)
+
+
 def test_the_two_formats_may_be_mixed(golden, golden_files):
     binary, text = golden_files("files_binary_base64"), golden_files("files")
     out = TorchANNPotential.from_aenet([binary["Ti"], text["O"]]).predict(structures_of(golden))
