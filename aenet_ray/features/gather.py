@@ -36,6 +36,27 @@ def gather_features(features, species, first, count, scale, offset, x, structure
 
 
 @njit(nogil=True, cache=True)
+def number_rows(species, first, count, start, number, structure, row_of_atom, cursor, k0, a0):  # type: ignore[no-untyped-def]
+    """As ``gather_features``, but each row gets a number instead of features: ``start`` of its structure plus its
+    atom's place in it, or -1 where ``start`` is negative.
+
+    Args:
+        start: First number of each wanted structure, (n,).
+        number: Numbers to fill, (n_batch_atoms,).
+    """
+    atom = a0
+    for k in range(len(first)):
+        for a in range(count[k]):
+            s = species[first[k] + a]
+            row = cursor[s]
+            cursor[s] += 1
+            number[row] = start[k] + a if start[k] >= 0 else -1
+            structure[row] = k0 + k
+            row_of_atom[atom] = row
+            atom += 1
+
+
+@njit(nogil=True, cache=True)
 def copy_rows(source, first, count, target, t0):  # type: ignore[no-untyped-def]
     """Copy ranges of rows of ``source`` one after the other into ``target`` from row ``t0`` on."""
     t = t0

@@ -38,6 +38,21 @@ class GatheredFeatures:
     row_of_atom: IntArray
 
 
+@dataclass(slots=True)
+class BatchRows:
+    """Where the rows of a batch, sorted by species, come from.
+
+    Args:
+        number: Of each row in a table of atoms, -1 for rows that are not in it, (n_atoms,).
+        counts, structure, row_of_atom: As in ``GatheredFeatures``.
+    """
+
+    number: IntArray
+    counts: list[int]
+    structure: IntArray
+    row_of_atom: IntArray
+
+
 class FeatureStore:
     """One entry: features, geometry and labels of all structures of a structure store.
 
@@ -161,6 +176,26 @@ class FeatureStore:
             )
             atom += int(count.sum())
         return GatheredFeatures(x, totals.tolist(), structure, row_of_atom)
+
+    def rows(self, ids: IntArray, start: IntArray) -> BatchRows:
+        """The rows that ``features`` would make, by their numbers in a table of atoms.
+
+        Args:
+            ids: Structures, ascending, repeats allowed, (n,).
+            start: First atom of each in the table, whose others follow; -1 for those not in it, (n,).
+        """
+        totals = self.composition[ids].sum(axis=0, dtype=np.int64)
+        number, structure, row_of_atom = (np.empty(int(totals.sum()), dtype=np.int64) for _ in range(3))
+        cursor = np.cumsum(totals) - totals
+        atom = 0
+        for shard, part, local in self._by_shard(ids):
+            first, count = self._first(shard)[local], self._shard(shard, "n_atoms")[local]
+            species = self._shard(shard, "species")
+            gather.number_rows(
+                species, first, count, start[part], number, structure, row_of_atom, cursor, part.start, atom
+            )
+            atom += int(count.sum())
+        return BatchRows(number, totals.tolist(), structure, row_of_atom)
 
     def geometry(self, ids: IntArray) -> tuple[StructureBlock, IntArray]:
         """Structures ``ids`` (ascending) as a flat block with forces, and species indices, (n_atoms,).

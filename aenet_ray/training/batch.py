@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from aenet_ray.descriptors.neighbors import Edges
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.structure import FloatArray, IntArray
+from aenet_ray.training.kept import BatchFeatures, KeptEdges
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class Batch:
 
 
 class BatchMaker:
-    """Makes batches of one run out of the feature store.
+    """Makes batches of one run out of the feature store, and of what is kept of it nearer by (``memory.py``).
 
     Args:
         references: ε of each descriptor species, (n_species,), eV.
@@ -81,6 +83,17 @@ class BatchMaker:
         self.normalization, self.references = normalization, references
         scale, offset = normalization.scale_and_offset(store.n_features)
         self._scale, self._offset = scale.astype(store.dtype), offset.astype(store.dtype)
+        self.features: Callable[[IntArray], BatchFeatures] = self.from_store
+        self.neighbors: KeptEdges | None = None
+
+    def from_store(self, ids: IntArray) -> BatchFeatures:
+        """Normalised features of structures ``ids`` (ascending), on the host."""
+        found = self.store.features(ids, self._scale, self._offset)
+        return BatchFeatures(torch.from_numpy(found.x), found.counts, found.structure, found.row_of_atom)
+
+    def find_edges(self, ids: IntArray) -> Edges:
+        """Neighbours of structures ``ids`` (ascending)."""
+        return self.descriptor.edges(self.store.geometry(ids)[0])
 
     def cohesive_per_atom(self, ids: IntArray) -> FloatArray:
         """(E − Σε)/N, (n,), eV/atom."""
@@ -89,7 +102,7 @@ class BatchMaker:
 
     def make(self, ids: IntArray, supervised: NDArray[np.bool_] | None = None) -> Batch:
         """Batch of structures ``ids`` (ascending); forces of those ``supervised``, (n,). Safe to call from threads."""
-        gathered = self.store.features(ids, self._scale, self._offset)
+        gathered = self.features(ids)
         n_atoms = self.store.n_atoms[ids]
         norm = self.normalization
         target = (self.cohesive_per_atom(ids) - norm.E_shift) * norm.E_scaling
@@ -97,7 +110,7 @@ class BatchMaker:
         if supervised is not None and supervised.any():
             forces = self._forces(ids, supervised, n_atoms, gathered.row_of_atom)
         return Batch(
-            x=self._tensor(gathered.x),
+            x=gathered.x.to(self.device, non_blocking=True),
             counts=gathered.counts,
             structure=self._tensor(gathered.structure),
             n_atoms=self._tensor(n_atoms.astype(self.store.dtype)),
@@ -110,7 +123,7 @@ class BatchMaker:
     ) -> ForceBatch:
         block, species = self.store.geometry(ids[supervised])
         rows = row_of_atom[np.repeat(supervised, n_atoms)]
-        edges = self.descriptor.edges(block)
+        edges = self.descriptor.edges(block) if self.neighbors is None else self.neighbors.edges(ids[supervised])
         return ForceBatch(edges, species, self._tensor(rows), self._tensor(block.forces))
 
     def _tensor(self, array: np.ndarray) -> Tensor:

@@ -20,6 +20,7 @@ from aenet_ray.training.config import LBFGS, SGD, NaturalGradient, TorchTraining
 from aenet_ray.training.early_stopping import EarlyStopping
 from aenet_ray.training.flat import FlatParameters
 from aenet_ray.training.history import History
+from aenet_ray.training.memory import keep_in_memory
 from aenet_ray.training.natural_gradient import NaturalGradientOptimizer
 from aenet_ray.training.plan import ForceSubset, SamplingPolicy, make_policy
 from aenet_ray.training.spec import RESUME, RunSpec
@@ -140,6 +141,7 @@ class TrainState:
         flat = FlatParameters(model, n_extra=1)
         optimizer = make_optimizer(config, flat)
         maker = batch_maker(spec, model, device)
+        keep_in_memory(maker, config, spec.train_ids, spec.test_ids)
         labelled = maker.store.has_forces[spec.train_ids] & (config.force_weight > 0)
         return cls(
             spec=spec,
