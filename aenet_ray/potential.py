@@ -27,6 +27,7 @@ from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
 from aenet_ray.training.driver import choose_device, train_run
+from aenet_ray.training.prediction_files import write_prediction_files
 from aenet_ray.training.prepare import Split, continues, prepare_run
 from aenet_ray.training.resume import settings_on_resume
 from aenet_ray.training.run_folder import new_run_dir, ray_for
@@ -136,6 +137,7 @@ class TorchANNPotential:
                 )
             train_run(run_dir, scaling, run, show_progress=config.show_progress)
         self._load(read_model_file(run_dir / "model.pt"))
+        write_prediction_files(run_dir, data.store, self.model)
         return TrainOut(self.history, config, run_dir)
 
     def _set_precision(self, config: TorchTrainingConfig) -> None:

@@ -26,6 +26,7 @@ from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.store_files import replace_store
 from aenet_ray.tables import error_markdown
 from aenet_ray.training.driver import train_run
+from aenet_ray.training.prediction_files import write_prediction_files
 from aenet_ray.training.prepare import Split, continues, prepare_run
 from aenet_ray.training.run_folder import holds_run, new_run_dir, ray_for
 from aenet_ray.training.spec import IDS, torch_dtype, write_text
@@ -74,6 +75,7 @@ def walk(config: ExperimentConfig, run_dir: Path) -> Finished:
         prepare_run(run_dir, features, model, training, split=split, loggers=config.run.loggers)
     train_run(run_dir, config.scaling, config.run, show_progress=training.show_progress)
     potential = TorchANNPotential.from_file(run_dir / "model.pt")
+    write_prediction_files(run_dir, store, potential.model)
     evaluations = evaluate_run(config, run_dir, store, test, potential)
     write_report(run_dir, potential, evaluations)
     if config.export:

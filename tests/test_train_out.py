@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aenet_ray.errors import TrainingError
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training.config import TorchTrainingConfig
 from aenet_ray.training.history import COLUMNS
@@ -75,3 +76,44 @@ def test_nothing_to_draw_is_said():
     assert len(out.plot_training_summary().axes) == 2  # errors and learning rate
     with pytest.raises(ValueError, match="no finite error"):
         trained(0, forces=False).plot_training_errors()
+
+
+LOG = """
+ Training process.
+
+ epoch             MAE          <RMSE>             MAE          <RMSE>
+     0    1.500000E-01    2.000000E-01    1.600000E-01    2.100000E-01 <
+     1    5.000000E-02    6.000000E-02    7.000000E-02    8.000000D-02 <
+ 1 line that is none
+"""
+
+
+def test_the_log_of_aenet(tmp_path):
+    (tmp_path / "train.out").write_text(LOG)
+    out = TrainOut.from_log(tmp_path / "train.out")
+    assert out.errors["MAE_train"].tolist() == [0.15, 0.05]
+    assert out.errors["RMSE_test"].tolist() == [0.21, 0.08]
+    assert math.isnan(out.errors["RMSE_force_train"].iloc[0])
+    assert (out.stats["epoch_min_RMSE_test"], out.has_force_data, len(out.timing)) == (2, False, 0)
+    assert out.plot_training_errors(tmp_path / "log.png") is not None
+    (tmp_path / "other").write_text("nothing\n")
+    with pytest.raises(TrainingError, match=r"no line with an epoch's errors; expected lines of ænet's train\.x"):
+        TrainOut.from_log(tmp_path / "other")
+    with pytest.raises(FileNotFoundError, match="expected the output of ænet's"):
+        TrainOut.from_log(tmp_path / "none")
+
+
+def test_early_stopping_is_in_the_statistics():
+    out = trained(4, forces=False)
+    assert out.stats["stopped_early"] == 0
+    stopped = TrainOut(
+        out.history | {"epochs_without_improvement": [0, 1, 2, 3]}, TorchTrainingConfig(early_stopping_patience=3), "x"
+    )
+    assert stopped.stats["stopped_early"] == 1
+
+
+def test_an_older_history_has_what_it_has():
+    short = TrainOut({"epoch": [0, 1], "train_energy_rmse": [0.2, 0.1]}, TorchTrainingConfig(), Path("x"))
+    assert short.stats["final_RMSE_train"] == 0.1
+    assert math.isnan(short.stats["final_RMSE_test"])
+    assert short.errors.shape == (2, 6)
