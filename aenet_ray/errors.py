@@ -17,6 +17,10 @@ class StoreError(AenetRayError, RuntimeError):
     """A structure store or feature store is missing, damaged or of another version."""
 
 
+class UnsafeFileError(AenetRayError, RuntimeError):
+    """A file asks for a class or function that no data needs: it may have been made to run code."""
+
+
 class ConfigError(AenetRayError, ValueError):
     """A setting, or a combination of settings, is not allowed."""
 

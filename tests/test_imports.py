@@ -17,6 +17,7 @@ PACKAGE = Path(aenet_ray.__file__).parent
 ROAD = [
     {"errors", "units", "progress", "tables", "background"},
     {"config", "ray_session"},
+    {"legacy"},
     {"structures"},
     {"reference_energies"},
     {"descriptors"},
@@ -32,7 +33,7 @@ ROAD = [
     {"committee"},
     {"calculators"},
     {"experiment"},
-    {"workflow"},
+    {"workflow", "conversion"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROAD) for name in names}

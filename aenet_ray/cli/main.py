@@ -15,6 +15,7 @@ from aenet_ray.errors import AenetRayError
 
 COMMANDS = {
     "build": "read structure files, check them, write a structure store",
+    "convert": "turn files of aenet-python into aenet_ray's own",
     "info": "what a structure store holds, and what looks wrong in it",
     "atomic-energies": "fit the energies of isolated species, for a run's atomic_energies",
     "featurize": "compute the descriptor of every structure of a store",

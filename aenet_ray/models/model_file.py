@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from aenet_ray.errors import CheckpointError
+from aenet_ray.legacy import model_file as aenet_python
 
 SCHEMA_VERSION = "2.0"
 REQUIRED = (
@@ -42,20 +44,17 @@ def write_model_file(path: str | Path, payload: dict[str, Any]) -> Path:
 
 
 def read_model_file(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a model file or checkpoint with ``weights_only``: no code in it can run.
+    """Read a model file or checkpoint, ours or aenet-python's, with ``weights_only``: no code in it can run.
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: It is damaged, holds more than tensors and plain values, or is of another version.
+        CheckpointError: It is damaged, of another version, or asks for more than tensors and plain values: a class or
+            function, which is named.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such model file or checkpoint.")
-    try:
-        payload = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # an EOFError says nothing
-        raise CheckpointError(f"{path}: cannot be read as a model file ({reason}).") from None
+    payload = load_payload(path, device)
+    if aenet_python.is_payload(payload):
+        return {"schema_version": SCHEMA_VERSION, **aenet_python.translate(payload, path)}
     if not isinstance(payload, dict) or any(k not in payload for k in REQUIRED):
         raise CheckpointError(f"{path}: is no aenet_ray model file; expected the keys {', '.join(REQUIRED)}.")
     if str(payload.get("schema_version", "")).split(".")[0] != SCHEMA_VERSION.split(".")[0]:
@@ -63,3 +62,25 @@ def read_model_file(path: str | Path, device: str | torch.device = "cpu") -> dic
             f"{path}: version {payload.get('schema_version')}, this aenet_ray reads {SCHEMA_VERSION}."
         )
     return payload
+
+
+def load_payload(path: Path, device: str | torch.device = "cpu") -> Any:
+    """Whatever a file written by torch holds, if it is tensors and plain values. Raises as ``read_model_file``."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such model file or checkpoint.")
+    try:
+        with aenet_python.admitted_numbers():
+            return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        asked = _ASKED.search(str(error))
+        if asked:
+            raise CheckpointError(
+                f"{path}: cannot be read as a model file: it asks for {asked[1]!r}, which no potential needs. "
+                "Nothing of it was run; do not load this file in other ways."
+            ) from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # an EOFError says nothing
+        raise CheckpointError(f"{path}: cannot be read as a model file ({reason}).") from None
+
+
+_ASKED = re.compile(r"GLOBAL ([\w.]+)")
+"""What torch's safe reader refused, in its message."""

@@ -26,7 +26,7 @@ _BY_SUFFIX = {
 }
 READABLE = (
     "XSF (.xsf, .axsf), extended XYZ (.extxyz, .xyz), these compressed (.gz, .bz2, .xz), tar archives of XSF, "
-    "structure stores (.h5), and the formats of ASE ('ase info --formats')"
+    "structure stores (.h5), aenet-python's training HDF5, and the formats of ASE ('ase info --formats')"
 )
 
 

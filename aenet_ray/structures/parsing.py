@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aenet_ray.errors import AenetRayError, StructureError
+from aenet_ray.errors import AenetRayError, StructureError, UnsafeFileError
 from aenet_ray.structures.checks import MIN_DISTANCE, find_problems
 from aenet_ray.structures.labels import DEFAULT_KEYS, LabelKeys
 from aenet_ray.structures.readers import Piece, parse_piece
@@ -99,7 +99,7 @@ def _structures(piece: Piece, options: ParseOptions) -> Iterator[Structure]:
     try:
         yield from parse_piece(piece, options.keys)
     except AenetRayError as error:
-        if isinstance(error, StructureError):
+        if isinstance(error, StructureError | UnsafeFileError):  # the latter ends a build in any case
             raise
         raise StructureError(str(error)) from None  # a store that is damaged
 
@@ -110,6 +110,6 @@ def _place(structure: Structure) -> tuple[str, int]:
 
 def _lost(piece: Piece) -> int | str:
     """Which frames an error takes along."""
-    if piece.kind in ("extxyz", "memory"):
+    if piece.kind in ("extxyz", "memory", "aenet-python"):
         return piece.frame
     return "all" if piece.kind == "xsf" else "rest"

@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aenet_ray.errors import StructureError
+from aenet_ray import legacy
+from aenet_ray.errors import StoreError, StructureError
 from aenet_ray.structures.archives import iter_members
 from aenet_ray.structures.extxyz import parse_frame, split_frames
 from aenet_ray.structures.files import READABLE, file_format, open_binary
@@ -21,16 +22,19 @@ from aenet_ray.structures.labels import DEFAULT_KEYS, LabelKeys
 from aenet_ray.structures.structure import Structure
 from aenet_ray.structures.xsf import parse_xsf
 
+if TYPE_CHECKING:
+    from aenet_ray.legacy.training_hdf5 import Entry
+
 
 @dataclass(slots=True)
 class Piece:
     """What one call of :func:`parse_piece` turns into structures.
 
     Args:
-        kind: 'xsf', 'extxyz', 'ase', 'hdf5', 'memory', or 'error'.
+        kind: 'xsf', 'extxyz', 'ase', 'hdf5', 'aenet-python', 'memory', or 'error'.
         source: Path, or archive and member.
         frame: First frame in it, where the source was cut.
-        content: Text, structures, or an error's message; None if the file is still to be opened.
+        content: Text, an entry, structures, or an error's message; None if the file is still to be opened.
         name: Name to give to its structures.
         n_bytes: Bytes of input it stands for.
     """
@@ -46,8 +50,9 @@ class Piece:
 def read_structures(source: Any, *, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Structure]:
     """Structures of a path, a Structure, an ASE Atoms, or any iterable of these, in order.
 
-    Paths: XSF, extended XYZ, tar archives of XSF, what ASE reads, compressed ones too, structure stores, and
-    directories of these. The format is told by the suffix, then by the content. Read lazily.
+    Paths: XSF, extended XYZ, tar archives of XSF, what ASE reads, compressed ones too, structure stores,
+    aenet-python's training HDF5, and directories of these. The format is told by the suffix, then by the content.
+    Read lazily.
 
     Args:
         source: One or many of the above.
@@ -118,6 +123,8 @@ def _cut_file(path: str) -> Iterator[Piece]:
             yield Piece("xsf", member.source, 0, member.data, member.name, n_bytes)
     elif kind == "extxyz":
         yield from cut_extxyz(path)
+    elif kind == "hdf5" and (found := legacy.kind_of(path)) is not None:
+        yield from _cut_training_file(path, found)
     else:
         yield Piece(kind, path, n_bytes=os.path.getsize(path))
 
@@ -133,6 +140,21 @@ def cut_extxyz(path: str) -> Iterator[Piece]:
             raise StructureError(f"{path}: truncated or damaged: {error}.") from None
 
 
+def _cut_training_file(path: str, kind: str) -> Iterator[Piece]:
+    """The entries of aenet-python's training HDF5, records unread: that is for the process that parses."""
+    from aenet_ray.legacy.training_hdf5 import TrainingFile
+
+    if kind != "training":
+        raise legacy.only_for_convert(path, kind)
+    try:
+        with TrainingFile(path) as file:
+            n_bytes = os.path.getsize(path) // len(file)
+            for entry in file.entries():
+                yield Piece("aenet-python", path, entry.index, entry, None, n_bytes)
+    except StoreError as error:
+        raise StructureError(str(error)) from None
+
+
 def parse_piece(piece: Piece, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Structure]:
     """The structures of a piece.
 
@@ -145,6 +167,8 @@ def parse_piece(piece: Piece, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Struct
         structures = [parse_frame(piece.content, piece.source, piece.frame, keys)]
     elif piece.kind == "memory":
         structures = [_from_memory(piece.content, keys)]
+    elif piece.kind == "aenet-python":
+        structures = [from_entry(piece.content)]
     elif piece.kind == "hdf5":
         from aenet_ray.structures.store import StructureStore
 
@@ -168,6 +192,32 @@ def _text(piece: Piece) -> str:
             return plain.read().decode(errors="replace")
     except (OSError, EOFError) as error:
         raise StructureError(f"{piece.source}: truncated or damaged: {error}.") from None
+
+
+def from_entry(entry: Entry) -> Structure:
+    """The structure of one row of aenet-python's training HDF5, with its source and frame.
+
+    Its name is the record's own, else the name it was displayed by. Without a cell it is isolated.
+
+    Raises:
+        UnsafeFileError: The record asks for anything but plain data.
+        StructureError: It is damaged.
+    """
+    record = entry.record()
+    try:
+        return Structure(
+            record.positions,
+            record.species,
+            record.energy,
+            record.forces if entry.has_forces else None,  # none at all, or an empty list of them
+            record.cell,
+            None if record.cell is None else record.pbc,
+            record.name or entry.display_name or None,
+            source=entry.source_id or str(entry.path),
+            frame=entry.frame_idx,
+        )
+    except StructureError as error:
+        raise StructureError(f"{entry.where}: {error}") from None
 
 
 def _from_memory(item: Any, keys: LabelKeys) -> Structure:

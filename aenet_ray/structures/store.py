@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from aenet_ray import legacy
 from aenet_ray.errors import StoreError
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.checks import check
@@ -66,7 +67,9 @@ class StructureStore:
         attributes = dict(self.file.attrs)
         if attributes.get("format") != FORMAT:
             self.close()
-            raise StoreError(f"{self.path}: an HDF5 file, but no structure store. Build one with 'aenet-ray build'.")
+            found = legacy.convert_hint(self.path, "a structure store")
+            found = found or "an HDF5 file, but no structure store. Build one with 'aenet-ray build'."
+            raise StoreError(f"{self.path}: {found}")
         version = int(attributes.get("schema_version", -1))
         if version != SCHEMA_VERSION:
             self.close()

@@ -299,7 +299,13 @@ def prepare_run(
         initial=initial_weights(model, None if start else config.seed),
         loggers=loggers,
     )
-    if start and start["split_hash"] != spec.split_hash:
+    if start and start["split_hash"] is None:
+        warnings.warn(
+            "aenet-python's checkpoints do not tell what was trained on: give the split_seed and the data of that run, "
+            "or train_dataset and test_dataset, to keep its split.",
+            stacklevel=2,
+        )
+    elif start and start["split_hash"] != spec.split_hash:
         warnings.warn(
             "the training structures are not those of the checkpoint: some of what validates now may have been "
             "trained on. Give its split_seed and data, or train_dataset and test_dataset, to keep the split.",
