@@ -20,15 +20,21 @@ __all__ = [
     "AenetEnsembleResult",
     "CachedStructureDataset",
     "ChebyshevDescriptor",
+    "FileSources",
+    "HDF5StructureDataset",
     "NaturalGradient",
     "PredictOut",
     "PredictionConfig",
+    "RecordSources",
     "ReferenceEnergies",
     "RunConfig",
     "ScalingConfig",
+    "SourceCollection",
+    "SourceRecord",
     "Structure",
     "StructureDataset",
     "StructureStore",
+    "TarSources",
     "TorchANNPotential",
     "TorchCommitteeConfig",
     "TorchCommitteeMember",
@@ -52,7 +58,9 @@ if TYPE_CHECKING:
     from aenet_ray.committee.potential import TorchCommitteePotential
     from aenet_ray.committee.predict_result import TorchCommitteePredictResult
     from aenet_ray.committee.train_result import TorchCommitteeTrainResult
+    from aenet_ray.datasets.hdf5 import HDF5StructureDataset
     from aenet_ray.datasets.memory import CachedStructureDataset, StructureDataset
+    from aenet_ray.datasets.sources import FileSources, RecordSources, SourceCollection, SourceRecord, TarSources
     from aenet_ray.datasets.split import train_test_split, train_test_split_dataset
     from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
     from aenet_ray.inference.predict import PredictionConfig, PredictOut
@@ -85,12 +93,18 @@ else:
         "AenetCalculator": "calculators.ase",
         "CachedStructureDataset": "datasets.memory",
         "ChebyshevDescriptor": "descriptors.chebyshev",
+        "FileSources": "datasets.sources",
+        "HDF5StructureDataset": "datasets.hdf5",
         "PredictOut": "inference.predict",
         "PredictionConfig": "inference.predict",
+        "RecordSources": "datasets.sources",
         "ReferenceEnergies": "reference_energies.fit",
+        "SourceCollection": "datasets.sources",
+        "SourceRecord": "datasets.sources",
         "Structure": "structures.structure",
         "StructureDataset": "datasets.memory",
         "StructureStore": "structures.store",
+        "TarSources": "datasets.sources",
         "TorchANNPotential": "potential",
         "TrainOut": "train_out",
         "build_store": "structures.build",

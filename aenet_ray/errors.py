@@ -55,3 +55,7 @@ class ExportError(AenetRayError, ValueError):
 
 class PlotError(AenetRayError, ValueError):
     """There is nothing to draw, or what should be compared does not match."""
+
+
+class InputTypeError(AenetRayError, TypeError):
+    """Something of another kind than expected was given."""

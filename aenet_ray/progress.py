@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(title: str, total: int, unit: str, *, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar over ``total`` units; yields what to call with the units done since the last call.
+def progress_bar(title: str, total: int | None, unit: str, *, show: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar over ``total`` units (None: not known); yields what to call with the units done since the last call.
 
     Drawn on standard error if that is a terminal; a log file gets none of it.
     """

@@ -197,6 +197,18 @@ class FeatureStore:
             atom += int(count.sum())
         return BatchRows(number, totals.tolist(), structure, row_of_atom)
 
+    def raw(self, ids: IntArray) -> np.ndarray:
+        """Features of structures ``ids``, in any order, as they are stored, (n_atoms, n_features)."""
+        order = np.argsort(ids, kind="stable")
+        ones, zeros = np.ones(self.n_features, self.dtype), np.zeros(self.n_features, self.dtype)
+        gathered = self.features(ids[order], ones, zeros)
+        x = gathered.x[gathered.row_of_atom]
+        if (order == np.arange(len(ids))).all():
+            return x
+        counts = self.n_atoms[ids].astype(np.int64)
+        parts = np.split(x, np.cumsum(counts[order])[:-1])
+        return np.concatenate([parts[k] for k in np.argsort(order)])
+
     def geometry(self, ids: IntArray) -> tuple[StructureBlock, IntArray]:
         """Structures ``ids`` (ascending) as a flat block with forces, and species indices, (n_atoms,).
 

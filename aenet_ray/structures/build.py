@@ -77,7 +77,7 @@ def build_store(
     n_bytes = _input_bytes([files, held_out])
     if workers is None:
         workers = _cores() if n_bytes > _SERIAL_BYTES else 0
-    run = map_function or (map if workers <= 1 else _process_map(workers))
+    run = map_function or (map if workers <= 1 else process_map(workers))
     with StoreWriter(output) as writer, build_progress(n_bytes, progress) as bar:
         gate = _Gate(options.skip_errors, allow_duplicates)
         n_before = 0
@@ -128,7 +128,7 @@ class _Gate:
         return records
 
 
-def _process_map(workers: int) -> MapFunction:
+def process_map(workers: int) -> MapFunction:
     """An ordered map over a few processes that keeps only a window of tasks in memory."""
 
     def run(function: Callable[[Task], Parsed], items: Iterable[Task]) -> Iterator[Parsed]:

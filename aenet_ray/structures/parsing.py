@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aenet_ray.errors import AenetRayError, StructureError, UnsafeFileError
+from aenet_ray.errors import AenetRayError, InputTypeError, StructureError, UnsafeFileError
 from aenet_ray.structures.checks import MIN_DISTANCE, find_problems
 from aenet_ray.structures.labels import DEFAULT_KEYS, LabelKeys
 from aenet_ray.structures.readers import Piece, parse_piece
@@ -99,7 +99,8 @@ def _structures(piece: Piece, options: ParseOptions) -> Iterator[Structure]:
     try:
         yield from parse_piece(piece, options.keys)
     except AenetRayError as error:
-        if isinstance(error, StructureError | UnsafeFileError):  # the latter ends a build in any case
+        # The others end a build in any case.
+        if isinstance(error, StructureError | UnsafeFileError | InputTypeError):
             raise
         raise StructureError(str(error)) from None  # a store that is damaged
 

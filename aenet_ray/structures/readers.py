@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aenet_ray import legacy
-from aenet_ray.errors import StoreError, StructureError
+from aenet_ray.errors import InputTypeError, StoreError, StructureError
 from aenet_ray.structures.archives import iter_members
 from aenet_ray.structures.extxyz import parse_frame, split_frames
 from aenet_ray.structures.files import READABLE, file_format, open_binary
@@ -31,10 +31,11 @@ class Piece:
     """What one call of :func:`parse_piece` turns into structures.
 
     Args:
-        kind: 'xsf', 'extxyz', 'ase', 'hdf5', 'aenet-python', 'memory', or 'error'.
+        kind: 'xsf', 'extxyz', 'ase', 'hdf5', 'aenet-python', 'memory', 'loader', or 'error'.
         source: Path, or archive and member.
         frame: First frame in it, where the source was cut.
-        content: Text, an entry, structures, or an error's message; None if the file is still to be opened.
+        content: Text, an entry, structures, a function that gives some, or an error's message; None if the file is still to
+            be opened.
         name: Name to give to its structures.
         n_bytes: Bytes of input it stands for.
     """
@@ -169,6 +170,8 @@ def parse_piece(piece: Piece, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Struct
         structures = [_from_memory(piece.content, keys)]
     elif piece.kind == "aenet-python":
         structures = [from_entry(piece.content)]
+    elif piece.kind == "loader":
+        structures = _loaded(piece)
     elif piece.kind == "hdf5":
         from aenet_ray.structures.store import StructureStore
 
@@ -182,6 +185,24 @@ def parse_piece(piece: Piece, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[Struct
         if (name, fidelity) != (structure.name, structure.fidelity):
             structure = replace(structure, name=name, fidelity=fidelity)
         yield structure
+
+
+def _loaded(piece: Piece) -> Iterator[Structure]:
+    """What a loader gives, under the piece's source, frames counted."""
+    try:
+        loaded = piece.content()
+        found = [loaded] if isinstance(loaded, Structure) or not isinstance(loaded, Iterable) else list(loaded)
+    except Exception as error:
+        message = str(error) if isinstance(error, StructureError) else f"{type(error).__name__}: {error}"
+        raise StructureError(f"{piece.source}: cannot be loaded: {message}") from None
+    if not found:
+        raise StructureError(f"{piece.source}: its loader gives no structure, expected one or several.")
+    for frame, structure in enumerate(found):
+        if not isinstance(structure, Structure):
+            raise InputTypeError(
+                f"{piece.source}: its loader gives {type(structure).__name__}, expected Structure or several."
+            )
+        yield replace(structure, source=piece.source, frame=frame)
 
 
 def _text(piece: Piece) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from aenet_ray import legacy
@@ -203,17 +204,38 @@ class StructureStore:
 
     def names(self, start: int = 0, stop: int | None = None) -> list[str | None]:
         """Name of each structure, None where it has none."""
+        return [text or None for text in self.texts("names", start, stop)]
+
+    def texts(self, column: str, start: int = 0, stop: int | None = None) -> list[str]:
+        """A text of each structure, empty where there is none: names, display_names, source_kinds."""
         start, stop = self._range(start, stop)
-        if "names" not in self.file:
-            return [None] * (stop - start)
-        return [text or None for text in self._texts("names", start, stop)]
+        return self._texts(column, start, stop) if column in self.file else [""] * (stop - start)
+
+    def compositions(self, start: int = 0, stop: int | None = None) -> IntArray:
+        """Atoms of each of :attr:`species`, (stop - start, n_species)."""
+        start, stop = self._range(start, stop)
+        offsets = self.offsets(start, stop)
+        numbers = self._column("atoms/numbers", int(offsets[0]), int(offsets[-1]))
+        index = np.zeros(256, dtype=np.int64)
+        index[[atomic_numbers[s] for s in self.species]] = np.arange(len(self.species))
+        rows = np.repeat(np.arange(stop - start), np.diff(offsets)) * len(self.species)
+        counts = np.bincount(rows + index[numbers], minlength=(stop - start) * len(self.species))
+        return counts.reshape(stop - start, len(self.species))
 
     def identifiers(self, start: int = 0, stop: int | None = None) -> list[str]:
-        """A unique text for each structure: name or source, and ``#frame=k``."""
+        """A unique text for each structure: name or source, and ``#frame=k``.
+
+        In the file of an HDF5StructureDataset: display name, else source, else name.
+        """
         start, stop = self._range(start, stop)
+        first = self.names(start, stop)
+        if "source_kinds" in self.file:
+            displayed = self.texts("display_names", start, stop)
+            known = zip(displayed, self.sources(start, stop), first, strict=True)
+            first = [d or (name if source == "<memory>" else source) for d, source, name in known]
         rows = zip(
             range(start, stop),
-            self.names(start, stop),
+            first,
             self.sources(start, stop),
             self.frames(start, stop).tolist(),
             strict=True,

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -49,11 +49,26 @@ class BuildReport:
     n_held_out: int = 0
 
 
+class Compression(NamedTuple):
+    """Of the columns: h5py's names, 'gzip' with a level from 1 to 9, 'lzf' without, or None."""
+
+    method: str | None = "gzip"
+    level: int | None = 1
+
+
 class _Appender:
     """A column that grows. Rows equal to the fill value cost nothing, a column of them does not exist."""
 
-    def __init__(self, file: h5py.File, path: str, dtype: str, shape: tuple[int, ...], fill: float) -> None:
-        self.file, self.path, self.shape = file, path, shape
+    def __init__(
+        self,
+        file: h5py.File,
+        path: str,
+        dtype: str,
+        shape: tuple[int, ...],
+        fill: float,
+        compression: Compression,
+    ) -> None:
+        self.file, self.path, self.shape, self.compression = file, path, shape, compression
         self.dtype, self.fill = np.dtype(dtype), fill
         self.length = 0
         self.dataset: h5py.Dataset | None = None
@@ -82,9 +97,9 @@ class _Appender:
             chunks=(max(1, CHUNK_BYTES // row_bytes), *self.shape),
             dtype=self.dtype,
             fillvalue=self.fill,
-            shuffle=self.dtype.itemsize > 1,
-            compression="gzip",
-            compression_opts=1,
+            shuffle=self.dtype.itemsize > 1 and self.compression.method is not None,
+            compression=self.compression.method,
+            compression_opts=self.compression.level,
             fletcher32=True,  # a flipped bit is an error at reading, not a strange structure
         )
 
@@ -96,9 +111,9 @@ class _Appender:
 class _Texts:
     """Many texts as UTF-8 bytes and offsets: compact, and readable by ranges."""
 
-    def __init__(self, file: h5py.File, group: str) -> None:
-        self.bytes = _Appender(file, f"{group}/utf8", "u1", (), 0)
-        self.offsets = _Appender(file, f"{group}/offsets", "<i8", (), -1)
+    def __init__(self, file: h5py.File, group: str, compression: Compression) -> None:
+        self.bytes = _Appender(file, f"{group}/utf8", "u1", (), 0, compression)
+        self.offsets = _Appender(file, f"{group}/offsets", "<i8", (), -1, compression)
         self.offsets.append(np.zeros(1, dtype=np.int64), 1)
 
     def append(self, texts: list[str]) -> None:
@@ -114,13 +129,18 @@ class StoreWriter:
 
     Args:
         path: The store to write. An existing file stays untouched until :meth:`finish`.
+        compression: Of all columns.
 
     Raises:
         StoreError: The file cannot be written.
+
+    Attributes:
+        attributes: More attributes for the file.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], compression: Compression = Compression()) -> None:  # noqa: B008
+        self.path, self.compression = Path(path), compression
+        self.attributes: dict[str, str] = {}
         self.n_structures = self.n_atoms = 0
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
         self._hash = ContentHash()
@@ -133,11 +153,13 @@ class StoreWriter:
             self._file = h5py.File(self._temporary, "w", locking=False)
         except OSError as error:
             raise StoreError(f"{self.path}: cannot write a structure store here: {error}.") from None
-        self._columns = {path: _Appender(self._file, path, c.dtype, c.shape, c.fill) for path, c in COLUMNS.items()}
-        self._offsets = _Appender(self._file, "structures/offsets", "<i8", (), -1)
+        self._columns = {
+            path: _Appender(self._file, path, c.dtype, c.shape, c.fill, compression) for path, c in COLUMNS.items()
+        }
+        self._offsets = _Appender(self._file, "structures/offsets", "<i8", (), -1, compression)
         self._offsets.append(np.zeros(1, dtype=np.int64), 1)
-        self._sources = _Texts(self._file, "sources")
-        self._names: _Texts | None = None
+        self._sources = _Texts(self._file, "sources", compression)
+        self._texts: dict[str, _Texts] = {}
 
     def append(self, records: Records) -> None:
         n, block = len(records), records.block
@@ -159,7 +181,7 @@ class StoreWriter:
             values = rows[name] if name in rows else getattr(block, name)
             column.append(values, n if group == "structures" else block.n_atoms)
         self._offsets.append(self.n_atoms + block.offsets[1:], n)
-        self._append_names(records.names)
+        self.append_texts("names", [name or "" for name in records.names], self.n_structures)
         self._numbers[block.numbers] = True
         self._counts += [int(records.has(label).sum()) for label in LABELS]
         self.n_structures, self.n_atoms = self.n_structures + n, self.n_atoms + block.n_atoms
@@ -175,12 +197,23 @@ class StoreWriter:
         self._sources.append(new)
         return np.array(indices, dtype=np.int64)
 
-    def _append_names(self, names: list[str | None]) -> None:
-        if self._names is None and any(names):
-            self._names = _Texts(self._file, "names")
-            self._names.offsets.append(np.zeros(self.n_structures, dtype=np.int64), self.n_structures)
-        if self._names is not None:
-            self._names.append([name or "" for name in names])
+    def append_texts(self, column: str, texts: list[str], before: int | None = None) -> None:
+        """A text of each structure, of those just appended unless said otherwise; a column of empty ones is not kept.
+
+        Args:
+            before: Structures before these.
+        """
+        before = self.n_structures - len(texts) if before is None else before
+        if column not in self._texts and any(texts):
+            self._texts[column] = _Texts(self._file, column, self.compression)
+            self._texts[column].offsets.append(np.zeros(before, dtype=np.int64), before)
+        if column in self._texts:
+            self._texts[column].append(texts)
+
+    @property
+    def species(self) -> list[str]:
+        """Symbols so far, by atomic number."""
+        return [chemical_symbols[z] for z in self._numbers.nonzero()[0]]
 
     def finish(self, seconds: float = 0.0) -> BuildReport:
         """Close, sync and rename into place.
@@ -202,11 +235,12 @@ class StoreWriter:
                 "created_by": f"aenet_ray {__version__}",
                 "n_structures": self.n_structures,
                 "n_atoms": self.n_atoms,
-                "species": json.dumps([chemical_symbols[z] for z in self._numbers.nonzero()[0]]),
+                "species": json.dumps(self.species),
                 "label_bits": json.dumps(LABELS),
                 "label_counts": json.dumps(dict(zip(LABELS, self._counts.tolist(), strict=True))),
                 "fidelities": json.dumps(fidelities, ensure_ascii=False),
                 "content_hash": content_hash,
+                **self.attributes,
             }
         )
         self._file.close()

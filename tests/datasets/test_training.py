@@ -10,7 +10,7 @@ import torch
 from dataset_samples import REFERENCES
 from torch.utils.data import Subset
 
-from aenet_ray import Adam, ChebyshevDescriptor, RunConfig, TorchANNPotential, TorchTrainingConfig
+from aenet_ray import Adam, ChebyshevDescriptor, HDF5StructureDataset, RunConfig, TorchANNPotential, TorchTrainingConfig
 from aenet_ray.datasets import CachedStructureDataset, StructureDataset, train_test_split, train_test_split_dataset
 from aenet_ray.errors import ConfigError, TrainingError
 from aenet_ray.features import featurize as featurize_module
@@ -119,6 +119,24 @@ def test_features_that_are_there_are_not_computed(train, tio2, descriptor, monke
     train(name="two", train_dataset=Subset(cached, range(3, 16)), test_dataset=other)
     with pytest.raises(AssertionError, match="computed again"):
         train(name="plain", dataset=StructureDataset(tio2[:7], descriptor, atomic_energies=REFERENCES))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_database_trains_with_the_features_it_keeps(train, tio2, descriptor, tmp_path, monkeypatch, precision):
+    config = settings(precision=precision)
+    path = tmp_path / "d.h5"
+    dataset = HDF5StructureDataset(descriptor, path, tio2, atomic_energies=REFERENCES)
+    dataset.build_database(False, persist_force_derivatives=True)
+    part = HDF5StructureDataset(descriptor, path, atomic_energies=REFERENCES)
+    monkeypatch.setattr(featurize_module, "block_features", lambda *_: pytest.fail("computed again"))
+    first = train(config, train_dataset=Subset(dataset, range(12)), test_dataset=Subset(part, range(12, 16)))
+    assert first[1] == (list(range(12)), list(range(12, 16)))
+    assert not list(first[3].glob("structures*"))
+    assert (first[3].parent / "features").exists() == (precision == "float32")
+    monkeypatch.undo()
+    in_memory = StructureDataset(tio2, descriptor, atomic_energies=REFERENCES)
+    again = train(config, "memory", train_dataset=Subset(in_memory, range(12)), test_dataset=tio2[12:])
+    torch.testing.assert_close(first[0], again[0], rtol=0, atol=1e-12 if precision == "float64" else 1e-5)
 
 
 def test_error_weighting_adapts_with_cached_features(train, tio2, descriptor):
