@@ -43,6 +43,7 @@ def training(**changed: Any) -> TorchTrainingConfig:
         "atomic_energies": REFERENCES,
         "device": "cpu",
         "show_progress": False,
+        "save_best": False,  # of four validation structures: warned of
     }
     return TorchTrainingConfig(**settings | changed)
 

@@ -50,18 +50,23 @@ def test_processes_give_the_same_members_and_leave_the_directory_alone(undisturb
     assert_same_members(undisturbed, parallel)
 
 
-@pytest.mark.parametrize("max_parallel", [1, 2])
-def test_a_member_that_fails_is_told_and_the_others_are_kept(structures, tmp_path, monkeypatch, max_parallel):
-    folder = tmp_path / "run"
+@pytest.fixture
+def damaged(monkeypatch):
+    """The first member's initial weights are lost after the preparation."""
     prepare = committee_potential.prepare_members
 
-    def damaged(*arguments):
+    def prepare_and_lose(*arguments):
         members = prepare(*arguments)
-        (members[0].member_dir / "initial.pt").rename(folder / "away.pt")
+        (members[0].member_dir / "initial.pt").rename(members[0].member_dir / "away.pt")
         return members
 
-    monkeypatch.setattr(committee_potential, "prepare_members", damaged)
-    config, committee = training(), committee_of(2, folder, max_parallel=max_parallel)
+    monkeypatch.setattr(committee_potential, "prepare_members", prepare_and_lose)
+    return monkeypatch
+
+
+def test_a_member_that_fails_is_told_and_the_others_are_kept(structures, tmp_path, damaged):
+    folder = tmp_path / "run"
+    config, committee = training(), committee_of(2, folder)
     with pytest.raises(TrainingError, match=r"1 of 2 members failed: member 0: FileNotFoundError: .*initial.pt"):
         untrained().train(structures, config=config, committee_config=committee)
     values = strict_json(folder / "committee_metadata.json")
@@ -70,7 +75,7 @@ def test_a_member_that_fails_is_told_and_the_others_are_kept(structures, tmp_pat
     assert "FileNotFoundError" in strict_json(folder / "member_000/summary.json")["error"]
     assert TorchCommitteePotential.from_directory(folder).num_members == 1
 
-    monkeypatch.undo()
+    damaged.undo()
     before = (folder / "member_001/model.pt").stat().st_mtime_ns
     again = untrained()
     result = again.train(structures, config=config, committee_config=committee, run=GO_ON)
@@ -78,7 +83,8 @@ def test_a_member_that_fails_is_told_and_the_others_are_kept(structures, tmp_pat
     assert (folder / "member_001/model.pt").stat().st_mtime_ns == before, "a completed member stays as it is"
 
 
-def test_a_process_that_dies_is_a_member_that_fails(structures, tmp_path, monkeypatch):
+def test_processes_that_fail_or_die(structures, tmp_path, damaged):
+    """Three members: one raises, one is killed, one trains."""
     start = committee_train._start
 
     def killed(directory, member, threads):
@@ -87,9 +93,10 @@ def test_a_process_that_dies_is_a_member_that_fails(structures, tmp_path, monkey
             process.kill()
         return process
 
-    monkeypatch.setattr(committee_train, "_start", killed)
-    committee = committee_of(2, tmp_path / "run", max_parallel=2)
-    with pytest.raises(TrainingError, match=r"1 of 2 members failed: member 1: its process was killed by signal 9"):
+    damaged.setattr(committee_train, "_start", killed)
+    committee = committee_of(3, tmp_path / "run", max_parallel=3)
+    expected = r"2 of 3 members failed: member 0: FileNotFoundError: .*; member 1: its process was killed by signal 9"
+    with pytest.raises(TrainingError, match=expected):
         untrained().train(structures, config=training(), committee_config=committee)
     assert TorchCommitteePotential.from_directory(tmp_path / "run").num_members == 1
 

@@ -35,7 +35,7 @@ def test_layout(trained):
     assert names == expected
     for name in ("model.pt", "history.json", "history.csv", "summary.json"):
         assert (result.output_dir / "member_001" / name).is_file()
-    assert (result.output_dir / "member_001/checkpoints/best_model.pt").is_file()
+    assert (result.output_dir / "member_001/checkpoints/checkpoint_epoch_0001.pt").is_file()
     assert len(list((result.output_dir / "features").glob("[!.]*/"))) == 1, "one store of features for all"
 
 
