@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aenet_ray.errors import PlotError, TrainingError
+from aenet_ray.structures.structure import FloatArray
 from aenet_ray.training.config import TorchTrainingConfig
 from aenet_ray.training.keeper import EVALUATION
 from aenet_ray.training.prediction_files import read_energy_file, read_force_file
+from aenet_ray.training.run_folder import SPEC
+from aenet_ray.training.spec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,6 +179,8 @@ class TrainOut:
     def plot_energy_correlation(self, outfile: str | Path | None = None) -> Figure:
         """ANN against reference energies per atom, for training and validation structures, with residuals.
 
+        Energies are less the run's atomic energies: total ones say of which elements a structure is, and little else.
+
         Args:
             outfile: Where to write the figure; the ending decides on the format.
 
@@ -187,10 +192,19 @@ class TrainOut:
         if self.energies is None:
             raise PlotError(f"{self.run_dir}: no energy files to plot; train with save_energies=True.")
         names = {"train": "train", "test": "validation"}
-        reference = {names[k]: t["Ref(eV/atom)"].to_numpy() for k, t in self.energies.items()}
+        reference = {names[k]: self._cohesive_per_atom(t) for k, t in self.energies.items()}
         # The difference has all digits of an error, which six digits of a total energy have not.
         errors = {names[k]: t["Ref-ANN(eV/atom)"].to_numpy() for k, t in self.energies.items()}
         return parity_plot(reference, {k: reference[k] - errors[k] for k in reference}, kind="energy", outfile=outfile)
+
+    def _cohesive_per_atom(self, table: pd.DataFrame) -> FloatArray:
+        """Reference energies less the run's atomic energies, (n,), eV/atom; total ones where it has none."""
+        per_atom = table["Ref(eV/atom)"].to_numpy()
+        if not (self.run_dir / SPEC).is_file():
+            return per_atom
+        energies = np.array(list(RunSpec.load(self.run_dir).atomic_energies.values()))
+        counts = table[[name for name in table if name.startswith("#Sp")]].to_numpy()
+        return per_atom - counts @ energies / table["#atoms"].to_numpy()
 
     def plot_force_correlation(self, outfile: str | Path | None = None) -> Figure:
         """ANN against reference force components; see :meth:`plot_energy_correlation`.

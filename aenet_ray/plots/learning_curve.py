@@ -91,7 +91,7 @@ def _draw_errors(axes: Axes, columns: dict[str, FloatArray], name: str) -> None:
         if values is None:
             continue
         values = 1000.0 * values
-        color = split_color(split)
+        color = split_color(NAMES[split])
         best = int(np.nanargmin(values))
         label = f"{NAMES[split]}, {three_digits(values[best])} at best (epoch {epochs[best]:.0f})"
         few = np.isfinite(values).sum() <= 20
