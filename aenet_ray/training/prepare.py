@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -322,12 +323,22 @@ def prepare_run(
 
 
 def _check_checkpoints(run_dir: Path, config: TorchTrainingConfig) -> None:
-    """A run begins at the newest checkpoint it finds: there must be none of another run."""
+    """A run begins at the newest checkpoint it finds: there must be none of another run, and room for its own."""
     folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
-    if folder is not None and checkpoint.numbered(folder):
+    if folder is None:
+        return
+    if checkpoint.numbered(folder):
         raise TrainingError(
             f"{folder}: holds checkpoints of another run. Choose another checkpoint_dir or run.name, or delete them."
         )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrainingError(
+            f"{folder}: no checkpoint can be written there ({error}). Choose another checkpoint_dir."
+        ) from None
 
 
 def _check_validation(config: TorchTrainingConfig, n: int) -> None:
