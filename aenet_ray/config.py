@@ -199,7 +199,10 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
                 target[parent] = {}
             target = target[parent]
             if not isinstance(target, dict):
-                raise ConfigError(f"override {item!r}: {parent!r} is not a group of settings.")
+                raise ConfigError(
+                    f"override {item!r}: {parent!r} is {reprlib.repr(target)}, not a group of settings; write it as "
+                    "KEY: VALUE pairs in the file, or set it as a whole."
+                )
         try:
             target[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:

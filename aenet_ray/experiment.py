@@ -24,16 +24,19 @@ class DescriptorConfig(Config):
     """``ChebyshevDescriptor``'s parameters."""
 
     species: list[str]
-    """Their order fixes the species weights."""
+    """Chemical symbols; their order fixes the species weights."""
     rad_order: int = Field(ge=0)
+    """Highest order of the radial polynomials."""
     rad_cutoff: PositiveFloat
-    """Å."""
+    """How far radial functions reach, Å."""
     ang_order: int = Field(ge=0)
+    """Highest order of the angular polynomials."""
     ang_cutoff: PositiveFloat
-    """Å."""
+    """How far angular functions reach, Å; not further than radial ones if ænet is to use the potential."""
     min_cutoff: float = Field(0.55, ge=0)
-    """Å."""
+    """Pairs this close, or closer, are left out, Å."""
     dtype: Literal["float32", "float64"] = "float64"
+    """Of the features that are computed; what training uses is ``training.precision``."""
 
     def build(self) -> ChebyshevDescriptor:
         import torch
@@ -72,13 +75,17 @@ class ExperimentConfig(Config):
     """Everything ``aenet-ray train run.yaml`` needs."""
 
     data: DataConfig
+    """Structures to train, validate and test on."""
     descriptor: DescriptorConfig
+    """What the network sees of an atom's surroundings."""
     network: dict[str, Layers] | Layers
     """Hidden layers per species, or the same for all: ``[[15, tanh], [15, tanh]]``."""
     training: TorchTrainingConfig = Field(default_factory=TorchTrainingConfig)
+    """How the network is trained."""
     scaling: ScalingConfig | None = None
     """Absent: this process, without Ray."""
     run: RunConfig = Field(default_factory=RunConfig)
+    """Name and place of what the run leaves behind."""
     features: str | None = None
     """Folder of the feature store, shared by runs; None: ``training.cache_persist_dir``, else ``features`` beside the
     runs."""

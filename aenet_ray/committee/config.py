@@ -20,6 +20,7 @@ class TorchCommitteeConfig(Config):
     """How many members, what tells them apart, and how many train at a time."""
 
     num_members: int = Field(strict=True, ge=1)
+    """Networks of the committee."""
     base_seed: int | None = Field(None, strict=True, ge=0)
     """Member i has seed base_seed + i; None: the training's seed + i, or seeds that are drawn and recorded."""
     member_seeds: list[int] | None = None

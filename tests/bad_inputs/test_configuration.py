@@ -192,7 +192,7 @@ ROWS = [
     ("file: scaling", lambda: experiment(scaling={"num_worker": 2}), TypeError, "did you mean 'num_workers'"),
     ("file: network", lambda: experiment(network=[["tanh", 5]]), ConfigError, "network: expected hidden layers such as"),
     ("override without value", lambda: apply_overrides({}, ["training"]), ConfigError, "expected KEY=VALUE"),
-    ("override into a value", lambda: apply_overrides({"a": 3}, ["a.b=1"]), ConfigError, "'a' is not a group"),
+    ("override into a value", lambda: apply_overrides({"a": 3}, ["a.b=1"]), ConfigError, "'a' is 3, not a group"),
     ("assigned", lambda: setattr(Training(), "iterations", 3), ConfigError, r"iterations: settings are frozen"),
     ("assigned typo", lambda: setattr(Training(), "iteration", 3), TypeError, "did you mean 'iterations'"),
 ]  # fmt: skip

@@ -225,7 +225,7 @@ def test_overrides():
     [
         ("iterations", "override 'iterations': expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
-        ("network.Ti=3", "'network' is not a group of settings"),
+        ("network.Ti=3", "'network' is .*, not a group of settings"),
         ("training.seed=[1", "value cannot be read"),
     ],
 )
