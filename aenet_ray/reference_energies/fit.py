@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from aenet_ray.reference_energies.samples import (
 )
 from aenet_ray.structures.store import StructureStore
 
+T = TypeVar("T")
 Key = tuple[tuple[str, int], ...]
 """A composition, sorted and hashable."""
 
@@ -70,9 +72,13 @@ class ReferenceEnergies:
             ReferenceEnergyTypeError: One is of the wrong type.
         """
         fixed = _check_fixed(fixed_atomic_energies)
-        size = _subset(samples, subset_size, subset_fraction)
-        if size is None and (stores := stores_of(samples)):
+        stores = stores_of(samples)
+        size = _subset(samples, stores, subset_size, subset_fraction)
+        if stores and size is None:
             fit, total = _fit_of_stores(stores)
+        elif stores:
+            table, total = _Table.of_stores(stores, size)
+            fit = table.fit(_draw(total, size, random_seed))
         else:
             labelled = _Labelled(samples)
             chosen = labelled if size is None else _reservoir(labelled, size, random_seed)
@@ -185,10 +191,15 @@ class ReferenceEnergies:
         """
         low, high = _check_percentiles(percentiles)
         fixed = _check_fixed(fixed_atomic_energies)
-        size = _subset(samples, subset_size, None)
-        labelled = _Labelled(samples)
-        table = _Table(labelled if size is None else _reservoir(labelled, size, random_seed))
-        total = labelled.finish(size)
+        stores = stores_of(samples)
+        size = _subset(samples, stores, subset_size, None)
+        if stores:
+            table, total = _Table.of_stores(stores, size)
+            table = table if size is None else table.take(_draw(total, size, random_seed))
+        else:
+            labelled = _Labelled(samples)
+            table = _Table.of_samples(labelled if size is None else _reservoir(labelled, size, random_seed))
+            total = labelled.finish(size)
         first = _solve(table.fit(None), fixed, total)
         residual = table.residuals(fixed | first.energies)
         limits = np.percentile(residual, [low, high])
@@ -258,20 +269,58 @@ def _fit_of_stores(stores: Sequence[StructureStore]) -> tuple[CompositionFit, in
     return fit, fit.n_samples
 
 
+@dataclass(frozen=True, slots=True)
 class _Table:
-    """Energies, and compositions as numbers of the different ones, of samples that are gone through twice."""
+    """Samples that are gone through twice.
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
+    Args:
+        species: Of the columns of ``counts``.
+        counts: The different compositions, (n_compositions, n_species).
+        number: Of each sample's composition, (n,).
+        energies: (n,), eV.
+    """
+
+    species: Sequence[str]
+    counts: np.ndarray
+    number: np.ndarray
+    energies: np.ndarray
+
+    @classmethod
+    def of_samples(cls, samples: Iterable[Sample]) -> _Table:
         numbers: dict[Key, int] = {}
         rows = [(numbers.setdefault(_key(composition), len(numbers)), energy) for composition, energy in samples]
-        self.species = sorted({s for key in numbers for s, _ in key})
-        column = {s: k for k, s in enumerate(self.species)}
-        self.counts = np.zeros((len(numbers), len(self.species)), dtype=np.int64)
+        species = sorted({s for key in numbers for s, _ in key})
+        counts = np.zeros((len(numbers), len(species)), dtype=np.int64)
         for key, number in numbers.items():
             for s, n in key:
-                self.counts[number, column[s]] = n
-        self.number = np.array([number for number, _ in rows], dtype=np.int64)
-        self.energies = np.array([energy for _, energy in rows])
+                counts[number, species.index(s)] = n
+        return cls(
+            species, counts, np.array([number for number, _ in rows], dtype=np.int64), np.array([e for _, e in rows])
+        )
+
+    @classmethod
+    def of_stores(cls, stores: Sequence[StructureStore], size: int | None) -> tuple[_Table, int]:
+        """All structures of stores that have an energy, by columns; and how many they are."""
+        species = sorted({s for store in stores for s in store.species})
+        numbers: dict[bytes, int] = {}
+        number, energies = list[np.ndarray](), list[np.ndarray]()
+        for store in stores:
+            columns = [species.index(s) for s in store.species]
+            for counts, values in store_blocks(store):
+                has = np.isfinite(values)
+                rows = np.zeros((int(has.sum()), len(species)), dtype=np.int64)
+                rows[:, columns] = counts[has]
+                unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+                known = [numbers.setdefault(row.tobytes(), len(numbers)) for row in unique]
+                number.append(np.array(known, dtype=np.int64)[inverse.ravel()])
+                energies.append(values[has])
+        total = sum(map(len, energies))
+        _check_count(total, sum(map(len, stores)) - total, size)
+        counts = np.array([np.frombuffer(row, dtype=np.int64) for row in numbers])
+        return cls(species, counts, np.concatenate(number), np.concatenate(energies)), total
+
+    def take(self, indices: np.ndarray) -> _Table:
+        return replace(self, number=self.number[indices], energies=self.energies[indices])
 
     def fit(self, keep: np.ndarray | None) -> CompositionFit:
         chosen = slice(None) if keep is None else keep
@@ -280,7 +329,7 @@ class _Table:
         return fit
 
     def residuals(self, energies: Mapping[str, float]) -> np.ndarray:
-        return self.energies - (self.counts @ np.array([energies[s] for s in self.species]))[self.number]
+        return self.energies - (self.counts @ np.array([energies.get(s, 0.0) for s in self.species]))[self.number]
 
 
 def _solve(fit: CompositionFit, fixed: Mapping[str, float], n_samples: int) -> Solution:
@@ -359,7 +408,7 @@ def _check_percentiles(percentiles: Sequence[float]) -> tuple[float, float]:
     return float(percentiles[0]), float(percentiles[1])
 
 
-def _subset(samples: Any, size: int | None, fraction: float | None) -> int | None:
+def _subset(samples: Any, stores: Sequence[StructureStore], size: int | None, fraction: float | None) -> int | None:
     """How many samples to draw; None for all."""
     if size is not None and fraction is not None:
         raise ReferenceEnergyError(f"subset_size={size} and subset_fraction={fraction}: expected one of them.")
@@ -375,18 +424,26 @@ def _subset(samples: Any, size: int | None, fraction: float | None) -> int | Non
         raise ReferenceEnergyTypeError(f"subset_fraction: {fraction!r}, expected a number above 0, at most 1.")
     if not 0 < fraction <= 1:
         raise ReferenceEnergyError(f"subset_fraction: {fraction}, expected a number above 0, at most 1.")
-    if isinstance(samples, str) or not isinstance(samples, Sized):
+    if stores:
+        return math.ceil(fraction * sum(store.n_with("energy") for store in stores))
+    paths = isinstance(samples, list | tuple) and any(isinstance(s, str | os.PathLike) for s in samples)
+    if isinstance(samples, str) or not isinstance(samples, Sized) or paths:
         raise ReferenceEnergyTypeError(
-            f"subset_fraction needs samples of known number, found {type(samples).__name__}; give a list or a store, "
-            "or subset_size."
+            f"subset_fraction needs samples of known number, found {'paths' if paths else type(samples).__name__}; "
+            "give a list of samples, or a store, or subset_size."
         )
     return math.ceil(fraction * len(samples))
 
 
-def _reservoir(samples: Iterable[Sample], size: int, seed: int | None) -> Iterator[Sample]:
+def _draw(n: int, size: int | None, seed: int | None) -> np.ndarray:
+    """Numbers of the samples that ``_reservoir`` would choose of n."""
+    return np.array(list(_reservoir(range(n), n if size is None else size, seed)), dtype=np.int64)
+
+
+def _reservoir(samples: Iterable[T], size: int, seed: int | None) -> Iterator[T]:
     """A random subset of a stream, as aenet-python draws it: item t replaces slot randint(0, t − 1) if it is one."""
     rng = random.Random(seed)
-    chosen: list[Sample] = []
+    chosen: list[T] = []
     for t, sample in enumerate(samples, start=1):
         if t <= size:
             chosen.append(sample)

@@ -22,7 +22,7 @@ from aenet_ray.structures.structure import FloatArray, IntArray, Structure
 Sample = tuple[dict[str, int], float]
 """Atoms of each species, and the total energy, eV."""
 
-BLOCK_STRUCTURES = 65536
+BLOCK_STRUCTURES = 8192
 
 
 def iter_samples(samples: Any, keys: LabelKeys | None = None) -> Iterator[tuple[dict[str, int], float | None]]:

@@ -107,6 +107,7 @@ ROWS = [
     ("fraction nan", fit(subset_fraction=math.nan), Value, "subset_fraction: nan"),
     ("fraction text", fit(subset_fraction="half"), Type, "subset_fraction: 'half'"),
     ("fraction of a stream", fit(iter(GOOD), subset_fraction=0.5), Type, "subset_fraction needs samples of known number, found list_iterator; give a list"),
+    ("fraction of paths", fit(["a.xsf", "b.xsf"], subset_fraction=0.5), Type, "subset_fraction needs samples of known number, found paths"),
     ("compounds empty", compounds([]), Value, r"reference_compounds: empty; expected formulas such as \['TiO2'"),
     ("compounds text", compounds("TiO2"), Type, "reference_compounds: 'TiO2', expected a list"),
     ("compounds twice", compounds(["TiO2", {"O": 2, "Ti": 1}]), Value, r"reference_compounds\[1\]: O2Ti was given before"),

@@ -146,10 +146,28 @@ def test_every_kind_of_input_gives_the_same(structures, store, tmp_path):
         close(found.atomic_energies, expected.atomic_energies)
         close(found.metadata, expected.metadata)
     subset = {"subset_fraction": 0.9, "random_seed": 1}
-    close(
-        ReferenceEnergies.from_regression(store, **subset).metadata,
-        ReferenceEnergies.from_regression(pairs, **subset).metadata,
-    )
+    for samples in (store, [str(store.path)], structures):
+        found = ReferenceEnergies.from_regression(samples, **subset)
+        close(found.metadata, ReferenceEnergies.from_regression(pairs, **subset).metadata)
+
+
+def test_filtered_regression_of_a_store_is_that_of_its_samples(tmp_path):
+    rng = np.random.default_rng(3)
+    many = []
+    for k in range(120):
+        species = ["Ti"] * (1 + k % 4) + ["O"] * (1 + k % 5)
+        positions = [[3.0 * i, 0.0, 0.0] for i in range(len(species))]
+        many.append(Structure(positions, species, None if k == 7 else -100.0 * k + rng.normal()))
+    path = write_store(many, tmp_path / "data.h5").path
+    half = StructureStore(write_store(many[60:], tmp_path / "half.h5").path)
+    for options in ({}, {"subset_size": 50, "random_seed": 2}):
+        with pytest.warns(UserWarning, match="1 of 120 structures have no energy"):
+            expected = ReferenceEnergies.from_sae(many, **options)
+        with pytest.warns(UserWarning, match="1 of 120 structures have no energy"):
+            found = ReferenceEnergies.from_sae(str(path), **options)
+        close(found.metadata, expected.metadata)
+        close(found.atomic_energies, expected.atomic_energies)
+    assert ReferenceEnergies.from_sae([half, half]).metadata["n_samples_total"] == 120
 
 
 def test_files_are_read_one_frame_at_a_time(tmp_path):
