@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import tracemalloc
 from pathlib import Path
 
@@ -220,6 +221,27 @@ def test_what_is_fixed_makes_the_rest_determined():
     everything = ReferenceEnergies.from_regression(samples, fixed_atomic_energies={"Ti": -1600.0, "O": -435.0})
     assert everything.atomic_energies == {"O": -435.0, "Ti": -1600.0}
     assert everything.metadata["rmse"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_percentiles_that_fall_on_samples_leave_them_out():
+    """Of 51 residuals −25 … 25 around the mean, the 2nd and 98th percentiles are the second and the last but one."""
+    found = ReferenceEnergies.from_sae([({"Ar": 1}, float(k)) for k in range(51)])
+    assert found.metadata["n_samples_used"] == 47
+    assert found.metadata["residual_limits"] == pytest.approx([-24.0, 24.0])
+    assert found.atomic_energies == {"Ar": pytest.approx(25.0)}
+
+
+def test_a_subset_is_drawn_as_aenet_python_draws_it():
+    rng, size = random.Random(11), 5
+    chosen = list(range(size))
+    for t in range(size + 1, 201):
+        slot = rng.randint(0, t - 1)
+        if slot < size:
+            chosen[slot] = t - 1
+    found = ReferenceEnergies.from_regression(
+        (({"Ar": 1}, float(k)) for k in range(200)), subset_size=size, random_seed=11
+    )
+    assert found.atomic_energies["Ar"] == pytest.approx(np.mean(chosen))
 
 
 def test_sae_of_one_composition_is_of_least_norm_and_said():
