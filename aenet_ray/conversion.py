@@ -13,7 +13,7 @@ import numpy as np
 
 from aenet_ray import legacy
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import CheckpointError, StoreError, StructureError
+from aenet_ray.errors import AenetRayError, CheckpointError, StoreError, StructureError, UnsafeFileError
 from aenet_ray.legacy import model_file as aenet_python
 from aenet_ray.legacy.caches import derivative_cache, feature_cache
 from aenet_ray.legacy.training_hdf5 import DESCRIPTOR_KEYS, TrainingFile
@@ -159,8 +159,10 @@ def _check_caches(file: TrainingFile) -> list[str]:
                 worst["features"].append(ours.features_differ(stored))
             if blocks is not None:
                 worst["force derivatives"].append(ours.gradients_differ(blocks.contract))
-        except (StoreError, StructureError) as error:
-            unreadable[str(error)] += 1
+        except UnsafeFileError:
+            raise
+        except AenetRayError as error:
+            unreadable[f"entry {entry.index}: {error}"] += 1
     precise = {"features": features, "force derivatives": derivatives}
     notes = [_agreement(what, v, getattr(precise[what], "dtype", "")) for what, v in worst.items() if v]
     if unreadable:

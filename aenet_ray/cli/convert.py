@@ -37,6 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--workers", type=int, default=None, help="processes that read; default: by the size of the file"
     )
+    parser.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="warnings and errors only")
     parser.set_defaults(func=run)
 
 

@@ -23,6 +23,8 @@ from aenet_ray.legacy import unpickle
 
 SCHEMA_VERSION = "1.0"
 REQUIRED = ("architecture", "descriptor_config", "model_state_dict", "normalization")
+NOT_RESUMABLE = "not_resumable"
+"""Key of the reason why training cannot go on from a translated file."""
 _EPOCH_IN_NAME = re.compile(r"epoch_(\d+)")
 _PARAMETER = re.compile(r"net\.functions\.(\d+)\.Linear_Sp(\d+)_F(\d+)\.(weight|bias)")
 
@@ -133,7 +135,12 @@ def _translated(payload: dict[str, Any], path: Path) -> dict[str, Any]:
         "written_by": f"aenet-python {payload.get('timestamp', '')}".strip(),
     }
     if payload.get("optimizer_state_dict"):
-        translated |= _resumable(payload, translated, path)
+        try:
+            translated |= _resumable(payload, translated, path)
+        except (CheckpointError, KeyError, TypeError, ValueError, AttributeError) as error:
+            # What cannot be gone on with can still predict, and be trained with an optimiser that starts anew.
+            said = isinstance(error, CheckpointError)
+            translated[NOT_RESUMABLE] = str(error) if said else f"{path}: its optimiser's state is damaged: {error!r}."
     return translated
 
 
@@ -222,6 +229,8 @@ def _resumable(payload: dict[str, Any], translated: dict[str, Any], path: Path) 
     """What a checkpoint of ours holds besides; what aenet-python does not keep is said to be unknown."""
     seed = translated["training_config"].get("seed")
     method = translated["training_config"].get("method") or {"name": "adam"}
+    if method.get("name") not in ("adam", "sgd"):
+        raise CheckpointError(f"{path}: trained with method {method.get('name')!r}, expected adam or sgd.")
     known = {
         "epoch": _epoch(payload, path),
         "optimizer_state_dict": flat_optimizer_state(
@@ -265,8 +274,7 @@ def flat_optimizer_state(state: Mapping[str, Any], weights: Mapping[str, Tensor]
     names = list(weights)
     if len(groups) != 1 or len(groups[0]["params"]) != len(names):
         raise CheckpointError(
-            f"{path}: its optimiser has {len(groups)} groups for {len(names)} weights, expected one group with all. "
-            "Read the potential with from_file and train that: its weights are kept, the optimiser starts anew."
+            f"{path}: its optimiser has {len(groups)} groups for {len(names)} weights, expected one group with all."
         )
     owned = [dict(rows.get(number, {})) for number in groups[0]["params"]]
     group = {**groups[0], "params": [0]}
@@ -274,10 +282,7 @@ def flat_optimizer_state(state: Mapping[str, Any], weights: Mapping[str, Tensor]
         return {"state": {}, "param_groups": [group]}
     keys = sorted({k for row in owned for k, v in row.items() if v is not None})
     if keys not in (["exp_avg", "exp_avg_sq", "step"], ["momentum_buffer"]):
-        raise CheckpointError(
-            f"{path}: its optimiser keeps {', '.join(keys)}, expected those of Adam or SGD. Read the potential with "
-            "from_file and train that: its weights are kept, the optimiser starts anew."
-        )
+        raise CheckpointError(f"{path}: its optimiser keeps {', '.join(keys)}, expected those of Adam or SGD.")
     steps = [float(row["step"]) if row.get("step") is not None else 0.0 for row in owned]
     flat: dict[str, Any] = {"step": torch.tensor(max(steps))} if "step" in keys else {}
     decay = dict(zip(("exp_avg", "exp_avg_sq"), group.get("betas", (0.0, 0.0)), strict=True))

@@ -10,6 +10,7 @@ import torch
 
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import CheckpointError
+from aenet_ray.legacy.model_file import NOT_RESUMABLE
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.model_file import read_model_file, write_model_file
 
@@ -63,6 +64,11 @@ def read_training_state(path: str | Path) -> dict[str, Any]:
         FileNotFoundError, CheckpointError: Missing, damaged, or a potential that was never trained.
     """
     payload = read_model_file(path)
+    if NOT_RESUMABLE in payload:
+        raise CheckpointError(
+            f"{payload[NOT_RESUMABLE]} Read the potential with from_file and train that without resume_from: its "
+            "weights are kept, the optimiser starts anew."
+        )
     missing = [k for k in ("epoch", "optimizer_state_dict", "training_config", "training_history") if k not in payload]
     if missing:
         raise CheckpointError(
