@@ -59,8 +59,9 @@ class ReferenceEnergies:
         """Least squares of E ≈ Σ n_s ε_s over the species that are not fixed, in bounded memory.
 
         Args:
-            samples: Pairs (composition, total energy in eV), a structure store, paths, Structures, ASE Atoms, or an
-                iterable of these, which is gone through once. Structures without energy are left out with a warning.
+            samples: Pairs (composition, total energy in eV), a structure store, a dataset, paths, Structures, ASE
+                Atoms, or an iterable of these, which is gone through once. Structures without energy are left out with
+                a warning.
             fixed_atomic_energies: Known energies, eV; subtracted first.
             subset_size: Use so many samples, drawn at random.
             subset_fraction: Use this part of a sized collection, rounded up.

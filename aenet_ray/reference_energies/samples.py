@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ BLOCK_STRUCTURES = 8192
 
 
 def iter_samples(samples: Any, keys: LabelKeys | None = None) -> Iterator[tuple[dict[str, int], float | None]]:
-    """Checked samples of (composition, energy) pairs, structure stores, paths, Structures, ASE Atoms, or an iterable of
-    these. The energy is None for a structure that has none.
+    """Checked samples of (composition, energy) pairs, structure stores, datasets, paths, Structures, ASE Atoms, or an
+    iterable of these. The energy is None for a structure that has none.
 
     Raises:
         ReferenceEnergyError, ReferenceEnergyTypeError: A sample cannot be used; names its number.
@@ -42,6 +42,9 @@ def iter_samples(samples: Any, keys: LabelKeys | None = None) -> Iterator[tuple[
     elif isinstance(samples, str | os.PathLike | Structure) or hasattr(samples, "get_chemical_symbols"):
         for structure in read_structures(samples, keys=keys):
             yield dict(Counter(structure.species)), _finite(structure.energy, structure.source)
+    elif isinstance(samples, Sized) and hasattr(samples, "get_structure"):  # a dataset
+        for i in range(len(samples)):
+            yield from iter_samples(samples.get_structure(i), keys)
     elif isinstance(samples, Iterable) and not isinstance(samples, Mapping):
         for number, item in enumerate(samples):
             if _is_pair(item):

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from ase.data import chemical_symbols
 
-from aenet_ray import ReferenceEnergies, Structure, StructureStore, iter_composition_energy_samples_from_files
+from aenet_ray import (
+    ChebyshevDescriptor,
+    ReferenceEnergies,
+    Structure,
+    StructureDataset,
+    StructureStore,
+    iter_composition_energy_samples_from_files,
+)
 from aenet_ray.errors import ReferenceEnergyError
 from aenet_ray.reference_energies.least_squares import CompositionFit
 from aenet_ray.structures.readers import read_structures
@@ -137,6 +144,7 @@ def test_every_kind_of_input_gives_the_same(structures, store, tmp_path):
     expected = ReferenceEnergies.from_regression(pairs)
     inputs = [
         store, store.path, str(store.path), structures, iter(structures), [to_ase(s) for s in structures],
+        StructureDataset(structures, ChebyshevDescriptor(["Ti", "O"], 2, 3.0, 1, 3.0)),
         tmp_path / "all.extxyz", [tmp_path / "all.extxyz"],
         iter_composition_energy_samples_from_files([tmp_path / "all.extxyz"]),
         iter_composition_energy_samples_from_files(str(tmp_path / "all.extxyz"), frmt="extxyz"),
