@@ -44,9 +44,10 @@ class TrainOut:
     """
 
     def __init__(
-        self, history: Mapping[str, Sequence[float]], config: TorchTrainingConfig | None, run_dir: str | Path
+        self, history: Mapping[str, Sequence[float | None]], config: TorchTrainingConfig | None, run_dir: str | Path
     ) -> None:
-        self.history = {k: list(v) for k, v in history.items()}
+        # JSON has null where nothing was measured.
+        self.history = {k: [math.nan if x is None else x for x in v] for k, v in history.items()}
         self.config, self.run_dir = config, Path(run_dir)
 
     @classmethod

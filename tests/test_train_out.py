@@ -113,7 +113,8 @@ def test_early_stopping_is_in_the_statistics():
 
 
 def test_an_older_history_has_what_it_has():
-    short = TrainOut({"epoch": [0, 1], "train_energy_rmse": [0.2, 0.1]}, TorchTrainingConfig(), Path("x"))
+    history = {"epoch": [0, 1], "train_energy_rmse": [0.2, 0.1], "test_energy_rmse": [None, None]}  # as JSON has it
+    short = TrainOut(history, TorchTrainingConfig(), Path("x"))
     assert short.stats["final_RMSE_train"] == 0.1
     assert math.isnan(short.stats["final_RMSE_test"])
     assert short.errors.shape == (2, 6)

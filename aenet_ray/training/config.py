@@ -417,7 +417,19 @@ class TorchTrainingConfig(Config):
             )
         if isinstance(self.method, LBFGS):
             self._check_lbfgs()
+        self._check_overrides()
         return self
+
+    def _check_overrides(self) -> None:
+        """An override of what is switched off would be ignored."""
+        pairs = (
+            ("normalize_energy", "E_shift"),
+            ("normalize_energy", "E_scaling"),
+            ("normalize_features", "feature_stats"),
+        )
+        for switch, name in pairs:
+            if not getattr(self, switch) and getattr(self, name) is not None:
+                raise ValueError(f"{name} is given, but {switch} is off, so it would have no effect; drop one of them")
 
     def _check_lbfgs(self) -> None:
         changing = []

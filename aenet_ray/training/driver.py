@@ -17,6 +17,7 @@ from aenet_ray.training.config import RunConfig, ScalingConfig
 from aenet_ray.training.engine import OnEpoch, run_training
 from aenet_ray.training.history import Row, line
 from aenet_ray.training.spec import RunSpec
+from aenet_ray.training.state import starting_point
 
 
 def choose_device(name: str | None, *, index: int | None = None) -> torch.device:
@@ -36,13 +37,24 @@ def choose_device(name: str | None, *, index: int | None = None) -> torch.device
     return device if index is None or device.type == "cpu" else torch.device(device.type, index)
 
 
+def first_epoch(run_dir: Path, spec: RunSpec) -> int:
+    """The epoch that a run in ``run_dir`` would go on with, counted from 0."""
+    folder = None if spec.config.checkpoint_dir is None else run_dir / spec.config.checkpoint_dir
+    start = starting_point(run_dir, folder)
+    return 0 if start is None else int(start[0]["epoch"]) + 1
+
+
 @contextmanager
-def epoch_printer(epochs: int, *, show: bool, lines: int = 100) -> Iterator[OnEpoch]:
-    """Prints a readable line an epoch, at most about ``lines`` of a long run, and moves a progress bar."""
+def epoch_printer(epochs: int, *, show: bool, first: int = 0, lines: int = 100) -> Iterator[OnEpoch]:
+    """Prints a readable line an epoch, at most about ``lines`` of a long run, and moves a progress bar.
+
+    Args:
+        first: Epoch that this call begins with: the bar counts those it adds.
+    """
     every = max(1, epochs // lines)
     started = time.monotonic()
 
-    with progress_bar("training", epochs, "epochs", show=show) as advance:
+    with progress_bar("training", epochs - first, "epochs", show=show) as advance:
 
         def on_epoch(row: Row, last: bool) -> None:
             epoch = int(row["epoch"])
@@ -67,5 +79,5 @@ def train_run(run_dir: Path, scaling: ScalingConfig | None, run: RunConfig, *, s
         train_on_ray(run_dir, scaling, run, show_progress=show_progress)
         return
     spec = RunSpec.load(run_dir)
-    with epoch_printer(spec.epochs, show=show_progress) as on_epoch:
+    with epoch_printer(spec.epochs, show=show_progress, first=first_epoch(run_dir, spec)) as on_epoch:
         run_training(run_dir, Solo(), choose_device(spec.config.device), on_epoch)

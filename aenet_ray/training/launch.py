@@ -20,13 +20,12 @@ from aenet_ray import errors
 from aenet_ray.errors import AenetRayError, ConfigError, TrainingError
 from aenet_ray.training.comm import Comm, Group, Solo
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
-from aenet_ray.training.driver import epoch_printer
+from aenet_ray.training.driver import epoch_printer, first_epoch
 from aenet_ray.training.early_stopping import is_last
 from aenet_ray.training.engine import OnEpoch, run_training
 from aenet_ray.training.history import HistoryTail, Row
 from aenet_ray.training.ray_runtime import ensure_ray, process_age, quiet_ray_logs, torch_trainer
 from aenet_ray.training.spec import RunSpec, write_text
-from aenet_ray.training.state import starting_point
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +111,8 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
     """
     spec = RunSpec.load(run_dir)
     (run_dir / ERROR).unlink(missing_ok=True)
-    _say_where_from(run_dir, spec)
+    if first := first_epoch(run_dir, spec):  # the workers print nothing
+        logger.info("going on after epoch %d of %d", first, spec.epochs)
     with ensure_ray(num_cpus=scaling.num_workers * scaling.cpus_per_worker):
         check_resources(scaling)
         # A group that cannot start is a failure like any other; Ray would try for ever.
@@ -137,7 +137,7 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
             torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=300),
         )
         with (
-            epoch_printer(spec.epochs, show=show_progress) as on_epoch,
+            epoch_printer(spec.epochs, show=show_progress, first=first) as on_epoch,
             _follow(run_dir, on_epoch, spec),
         ):
             try:
@@ -146,13 +146,6 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
                 raise worker_error(run_dir) or TrainingError(_reason(error, run_dir)) from error
             if (said := worker_error(run_dir)) is not None:
                 raise said
-
-
-def _say_where_from(run_dir: Path, spec: RunSpec) -> None:
-    """What the workers find, which print nothing."""
-    folder = None if spec.config.checkpoint_dir is None else run_dir / spec.config.checkpoint_dir
-    if (start := starting_point(run_dir, folder)) is not None:
-        logger.info("going on after epoch %d of %d", start[0]["epoch"] + 1, spec.epochs)
 
 
 def _reason(error: Exception, run_dir: Path) -> str:

@@ -41,6 +41,8 @@ def settings_on_resume(config: TorchTrainingConfig, start: Mapping[str, Any], wh
         "method": _method(config, stored.get("method"), where),
         "normalize_features": bool(norm["normalize_features"]),
         "normalize_energy": bool(norm["normalize_energy"]),
+        # What they would override is the checkpoint's already.
+        **dict.fromkeys(("E_shift", "E_scaling", "feature_stats")),
     }
     values |= {k: stored[k] for k in KEPT if k in stored and k not in given}
     if config.split_seed is None:

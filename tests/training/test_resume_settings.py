@@ -153,7 +153,7 @@ def test_the_same_normalisation_given_again_is_none(first):
     stats = {"mean": norm["feature_mean"], "cov": norm["feature_std"]}
     given = {"E_shift": norm["E_shift"], "E_scaling": norm["E_scaling"], "normalize_energy": True}
     merged = settings_on_resume(TorchTrainingConfig(feature_stats=stats, **given), start, "first")
-    assert merged.E_shift == norm["E_shift"]
+    assert merged.normalize_energy
 
 
 def test_total_energies_do_not_become_cohesive_ones(structures, folder):
@@ -243,3 +243,15 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_a_run(tmp_path, monkey
     run_training(run_dir, Solo(), torch.device("cpu"))
     assert "epoch 1: checkpoints/x.pt: cannot be written: disk full. Training goes on without" in caplog.text
     assert (run_dir / "model.pt").exists()
+
+
+def test_the_bar_counts_the_epochs_that_are_added(structures, folder, first, monkeypatch):
+    from contextlib import nullcontext
+
+    from aenet_ray.training import driver
+
+    totals, steps = [], []
+    bar = lambda title, total, unit, show: totals.append(total) or nullcontext(steps.append)  # noqa: E731
+    monkeypatch.setattr(driver, "progress_bar", bar)
+    run(structures, folder, "counted", first, iterations=3)
+    assert (totals, sum(steps)) == ([3], 3)
