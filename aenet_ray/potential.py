@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from aenet_ray.datasets.inputs import Inputs, KnownFeatures, check_inputs, collect_inputs, iterate
+from aenet_ray.datasets.inputs import Inputs, check_inputs, collect_inputs, dataset_features, iterate
+from aenet_ray.datasets.resolve import root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import ConfigError, StructureError, TrainingError
 from aenet_ray.export.species_potential import SpeciesPotential
-from aenet_ray.features.featurize import ShardRunner, entry_key, featurize, from_known, in_process
+from aenet_ray.features.featurize import KnownFeatures, ShardRunner, entry_key, featurize, from_known, in_process
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.inference.predict import PredictionConfig, PredictOut, predict_structures
 from aenet_ray.models.ann import ANNModel
@@ -163,6 +164,26 @@ class TorchANNPotential:
         return predict_structures(
             self.model, iterate(structures), config or PredictionConfig(), forces=eval_forces, stress=eval_stress
         )
+
+    def predict_dataset(
+        self, dataset: Any, eval_forces: bool = False, config: PredictionConfig | None = None
+    ) -> PredictOut:
+        """Predict for a StructureDataset, CachedStructureDataset, HDF5StructureDataset or torch Subset of one.
+
+        In the dataset's order, with its identifiers. Features that it keeps are used, if they are of this potential's
+        descriptor; forces need the neighbours as well.
+
+        Raises:
+            ConfigError: Another kind of dataset.
+            DescriptorError: A species is unknown to the descriptor.
+        """
+        known = dataset_features(dataset, self.descriptor)
+        out = predict_structures(
+            self.model, iterate(dataset), config or PredictionConfig(), forces=eval_forces, known=known
+        )
+        root, positions = root_of(dataset)
+        out.identifiers = [root.get_structure_identifier(int(i)) for i in positions]
+        return out
 
     def cohesive_energy(self, structure: Structure, atomic_energies: Mapping[str, float] | None = None) -> float:
         """Stored total energy less the atomic energies, eV.

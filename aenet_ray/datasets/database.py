@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -190,22 +189,12 @@ def checked_compression(name: str | None, level: int) -> Compression:
     )
 
 
-def check_is_database(path: Path) -> None:
+def check_is_there(path: Path) -> None:
     """Raises:
     FileNotFoundError: Nothing is there.
-    StoreError: It is a file of aenet-python, which is converted first.
     """
-    if not os.path.isfile(path):
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Build it by mode='build' and build_database().")
-    import h5py
-
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            theirs = "/entries/structures" in file and "/entries/meta" in file
-    except OSError:
-        return  # said by what opens it
-    if theirs:
-        raise StoreError(f"{path}: written by aenet-python; convert it by 'aenet-ray convert {path.name}' first.")
 
 
 def chosen_descriptor(given: ChebyshevDescriptor | None, known: dict[str, Any] | None, path: Path) -> Any:

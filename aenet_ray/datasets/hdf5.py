@@ -19,7 +19,7 @@ from torch import Tensor
 from aenet_ray.datasets.base import BaseDataset
 from aenet_ray.datasets.database import (
     Settings,
-    check_is_database,
+    check_is_there,
     checked_compression,
     chosen_descriptor,
     write_database,
@@ -154,7 +154,7 @@ class HDF5StructureDataset(BaseDataset):
             featurize(self.store, descriptor, self.features_folder(), dtype, progress=show_progress)
 
     def _open(self) -> None:
-        check_is_database(self.database_file)
+        check_is_there(self.database_file)
         self.close()
         store = StructureStore(self.database_file)
         settings = Settings.read(store.file.attrs, self.database_file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,11 @@ from aenet_ray.datasets.base import BaseDataset
 from aenet_ray.datasets.resolve import is_dataset, resolve_dataset, root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import ConfigError
+from aenet_ray.features.featurize import KnownFeatures
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import StructureStore, write_store
 from aenet_ray.structures.store_files import replace_store
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
-
-KnownFeatures = Callable[[int, int], FloatArray | None]
-"""Features of store rows [start, stop), (n_atoms, n_features), or None where they are not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +246,18 @@ def _as_store(run_dir: Path, parts: tuple[Any, ...], keep: bool) -> tuple[Struct
 
     store = replace_store(build, run_dir / "structures.h5", keep=keep)
     return store, counts[0]
+
+
+def dataset_features(dataset: Any, descriptor: ChebyshevDescriptor) -> KnownFeatures | None:
+    """Features of a dataset's structures [start, stop) where it keeps those of the descriptor.
+
+    Raises:
+        ConfigError: No dataset of aenet_ray.
+    """
+    root, positions = root_of(dataset)
+    if root.descriptor is None or root.descriptor.fingerprint() != descriptor.fingerprint():
+        return None
+    return lambda start, stop: root.kept_rows(root.rows(positions[start:stop]))
 
 
 def iterate(source: Any) -> Iterator[Structure]:

@@ -338,12 +338,12 @@ def in_process(
             done(n)
 
 
-def from_known(known: Callable[[int, int], FloatArray | None], otherwise: ShardRunner) -> ShardRunner:
-    """Make shards of features that are known; those that are not, ``otherwise``.
+KnownFeatures = Callable[[int, int], FloatArray | None]
+"""Features of structures [start, stop), (n_atoms, n_features), or None where they are not kept."""
 
-    Args:
-        known: Features of structures [start, stop), (n_atoms, n_features), or None.
-    """
+
+def from_known(known: KnownFeatures, otherwise: ShardRunner) -> ShardRunner:
+    """Make shards of features that are known; those that are not, ``otherwise``."""
 
     def run(
         store: StructureStore,

@@ -15,9 +15,13 @@ from aenet_ray.config import Config, warn_user
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.neighbors import Edges
 from aenet_ray.errors import StructureError
+from aenet_ray.features.featurize import KnownFeatures
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
+
+STAGES = ("featurization", "energy_eval", "force_eval", "total")
+"""What ``PredictOut.timing`` tells apart."""
 
 
 class PredictionConfig(Config):
@@ -83,6 +87,7 @@ class DescribedBlock:
     """What of a block depends on geometry alone: made once, whatever the number of networks.
 
     Args:
+        edges: None where neither forces nor stress will be asked for.
         species: Index of each atom, (n_atoms,).
         features: Not normalised, (n_atoms, n_features).
         order: Atoms sorted by species, (n_atoms,); counts: of each species.
@@ -90,7 +95,7 @@ class DescribedBlock:
     """
 
     block: StructureBlock
-    edges: Edges
+    edges: Edges | None
     species: IntArray
     features: FloatArray
     order: IntArray
@@ -98,8 +103,20 @@ class DescribedBlock:
     seconds: float
 
     @classmethod
-    def of(cls, descriptor: ChebyshevDescriptor, block: StructureBlock) -> DescribedBlock:
-        """Raises:
+    def of(
+        cls,
+        descriptor: ChebyshevDescriptor,
+        block: StructureBlock,
+        known: FloatArray | None = None,
+        *,
+        only: bool = False,
+    ) -> DescribedBlock:
+        """
+        Args:
+            known: Features, where they were made before.
+            only: Nothing but features is needed.
+
+        Raises:
         DescriptorError: A species the descriptor does not know.
         StructureError: A structure has no atoms.
         """
@@ -107,8 +124,10 @@ class DescribedBlock:
         if (np.diff(block.offsets) == 0).any():
             raise StructureError("a structure without atoms cannot be predicted; leave it out.")
         species = descriptor.species_index(block.numbers)
-        edges = descriptor.edges(block)
-        features = descriptor.features(edges, species)
+        edges = None if only and known is not None else descriptor.edges(block)
+        features = descriptor.features(edges, species) if known is None and edges is not None else known
+        assert features is not None
+        features = features.astype(np.float64, copy=False)
         order = np.argsort(species, kind="stable")
         counts = np.bincount(species, minlength=len(descriptor.species)).tolist()
         return cls(block, edges, species, features, order, counts, time.perf_counter() - start)
@@ -146,7 +165,7 @@ def predict_described(
     energy = np.add.reduceat(atom_energies, block.offsets[:-1]) if block.n_atoms else np.empty(0)
     times.append(time.perf_counter())
     result = BlockPrediction(energy, cohesive, atom_energies)
-    if forces or stress:
+    if (forces or stress) and described.edges is not None:
         (gradient,) = torch.autograd.grad(output.sum(), x)
         g = np.empty_like(features)
         g[order] = gradient.double().cpu().numpy() * (scale / norm.E_scaling)
@@ -157,7 +176,7 @@ def predict_described(
             result.stress = _stress(virial, block)
     times.append(time.perf_counter())
     seconds = [described.seconds, *np.diff(times).tolist()]
-    result.seconds = dict(zip(("featurization", "energy_eval", "force_eval"), seconds, strict=True))
+    result.seconds = dict(zip(STAGES, seconds, strict=False))
     return result
 
 
@@ -179,8 +198,11 @@ class PredictOut:
         atom_types: Symbols of each.
         atom_energies: (n_atoms,) of each, eV, summing to the total energy, or None.
         cohesive_energy, total_energy: Of each, eV.
-        structure_paths: Where each came from.
-        timing: Seconds by stage, a list each, or None.
+        structure_paths: File that each came from, one a structure.
+        timing: Seconds of each batch by stage: featurization, energy_eval, force_eval, total; or None.
+        cells, pbcs: (3, 3), Å, and (3,) of each, None for isolated structures.
+        names, frames: Name of each, or None, and number of the frame in its file.
+        identifiers: A text for each: name, else path, else ``structure_{index:06d}``; of a dataset, its own.
     """
 
     coords: list[FloatArray]
@@ -194,6 +216,9 @@ class PredictOut:
     timing: dict[str, list[float]] | None
     cells: list[FloatArray | None]
     pbcs: list[np.ndarray | None]
+    names: list[str | None] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+    identifiers: list[str] = field(default_factory=list)
 
     @property
     def num_structures(self) -> int:
@@ -211,7 +236,7 @@ class PredictOut:
         return [e / self.num_atoms(i) for i, e in enumerate(self.cohesive_energy)]
 
     def to_structures(self) -> list[Structure]:
-        """The structures with predicted labels."""
+        """The structures with predicted labels, their names, and where they came from."""
         return [
             Structure(
                 self.coords[i],
@@ -220,8 +245,10 @@ class PredictOut:
                 self.forces[i] if self.forces else None,
                 self.cells[i],
                 self.pbcs[i],
+                self.names[i],
                 stress=self._stress_label(i),
                 source=self.structure_paths[i],
+                frame=self.frames[i],
             )
             for i in range(self.num_structures)
         ]
@@ -238,9 +265,10 @@ def predict_structures(
     *,
     forces: bool = False,
     stress: bool = False,
+    known: KnownFeatures | None = None,
 ) -> PredictOut:
     """Predict structure by structure in blocks; see ``TorchANNPotential.predict``."""
-    return predict_members([model], structures, config, forces=forces, stress=stress)[0]
+    return predict_members([model], structures, config, forces=forces, stress=stress, known=known)[0]
 
 
 def predict_members(
@@ -250,13 +278,20 @@ def predict_members(
     *,
     forces: bool = False,
     stress: bool = False,
+    known: KnownFeatures | None = None,
 ) -> list[PredictOut]:
-    """Predictions of several networks on one descriptor; neighbours and features are computed once for all."""
+    """Predictions of several networks on one descriptor; neighbours and features are computed once for all.
+
+    Args:
+        known: Features of the structures [start, stop) of the input, (n_atoms, n_features), or None for all of them.
+    """
     outs = [_empty(config, forces=forces, stress=stress) for _ in models]
 
-    def predict(part: list[Structure]) -> tuple[list[Structure], StructureBlock, list[BlockPrediction]]:
+    def predict(chunk: tuple[int, list[Structure]]) -> tuple[list[Structure], StructureBlock, list[BlockPrediction]]:
+        start, part = chunk
         block = StructureBlock.from_structures(part)
-        described = DescribedBlock.of(models[0].descriptor, block)
+        features = None if known is None else known(start, start + len(part))
+        described = DescribedBlock.of(models[0].descriptor, block, features, only=not (forces or stress))
         results = [predict_described(m, described, forces=forces, stress=stress) for m in models]
         for result in results[1:]:
             result.seconds["featurization"] = 0.0  # the first one's did for them
@@ -272,19 +307,29 @@ def predict_members(
 def _empty(config: PredictionConfig, *, forces: bool, stress: bool) -> PredictOut:
     return PredictOut(
         [], [] if forces else None, [] if stress else None, [], [] if config.print_atomic_energies else None,
-        [], [], [], {} if config.timing else None, [], [],
+        [], [], [], {name: [] for name in STAGES} if config.timing else None, [], [],
     )  # fmt: skip
 
 
-def _chunks(structures: Iterable[Structure], size: int) -> Iterator[list[Structure]]:
-    part: list[Structure] = []
+def _chunks(structures: Iterable[Structure], size: int) -> Iterator[tuple[int, list[Structure]]]:
+    """Number of the first structure, and the structures."""
+    start, part = 0, list[Structure]()
     for s in structures:
         part.append(s)
         if len(part) == size:
-            yield part
-            part = []
+            yield start, part
+            start, part = start + size, []
     if part:
-        yield part
+        yield start, part
+
+
+def identifier(structure: Structure, i: int) -> str:
+    """Its name, else its path (and frame, after the first), else ``structure_{i:06d}``."""
+    if structure.name:
+        return structure.name
+    if structure.source == "<memory>":
+        return f"structure_{i:06d}"
+    return f"{structure.source}#frame={structure.frame}" if structure.frame else structure.source
 
 
 def _append(out: PredictOut, part: list[Structure], block: StructureBlock, result: BlockPrediction) -> None:
@@ -295,6 +340,9 @@ def _append(out: PredictOut, part: list[Structure], block: StructureBlock, resul
         out.cells.append(s.cell)
         out.pbcs.append(s.pbc)
         out.structure_paths.append(s.source)
+        out.identifiers.append(identifier(s, len(out.names)))
+        out.names.append(s.name)
+        out.frames.append(s.frame)
         out.total_energy.append(float(result.energy[i]))
         out.cohesive_energy.append(float(result.cohesive[i]))
         if out.forces is not None and result.forces is not None:
@@ -305,4 +353,4 @@ def _append(out: PredictOut, part: list[Structure], block: StructureBlock, resul
             out.atom_energies.append(result.atom_energies[atoms])
     if out.timing is not None:
         for name, seconds in (*result.seconds.items(), ("total", sum(result.seconds.values()))):
-            out.timing.setdefault(name, []).append(seconds)
+            out.timing[name].append(seconds)

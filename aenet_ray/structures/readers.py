@@ -34,8 +34,8 @@ class Piece:
         kind: 'xsf', 'extxyz', 'ase', 'hdf5', 'aenet-python', 'memory', 'loader', or 'error'.
         source: Path, or archive and member.
         frame: First frame in it, where the source was cut.
-        content: Text, an entry, structures, a function that gives some, or an error's message; None if the file is still to
-            be opened.
+        content: Text, an entry, structures, a function that gives some, or an error's message; None if the file is
+            still to be opened.
         name: Name to give to its structures.
         n_bytes: Bytes of input it stands for.
     """

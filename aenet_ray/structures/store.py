@@ -223,26 +223,30 @@ class StructureStore:
         return counts.reshape(stop - start, len(self.species))
 
     def identifiers(self, start: int = 0, stop: int | None = None) -> list[str]:
-        """A unique text for each structure: name or source, and ``#frame=k``.
+        """A unique text for each structure: its title and ``#frame=k``."""
+        start, stop = self._range(start, stop)
+        frames = self.frames(start, stop).tolist()
+        return [f"{title}#frame={k}" for title, k in zip(self.titles(start, stop), frames, strict=True)]
+
+    @property
+    def is_database(self) -> bool:
+        """Whether an HDF5StructureDataset wrote it."""
+        return "source_kinds" in self.file
+
+    def titles(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Name, else source, else ``structure_000012``, of each structure; not unique where a source has frames.
 
         In the file of an HDF5StructureDataset: display name, else source, else name.
         """
         start, stop = self._range(start, stop)
-        first = self.names(start, stop)
-        if "source_kinds" in self.file:
+        names, sources = self.names(start, stop), self.sources(start, stop)
+        if self.is_database:
             displayed = self.texts("display_names", start, stop)
-            known = zip(displayed, self.sources(start, stop), first, strict=True)
-            first = [d or (name if source == "<memory>" else source) for d, source, name in known]
-        rows = zip(
-            range(start, stop),
-            first,
-            self.sources(start, stop),
-            self.frames(start, stop).tolist(),
-            strict=True,
-        )
+            known = zip(displayed, sources, names, strict=True)
+            names = [d or (name if source == "<memory>" else source) for d, source, name in known]
         return [
-            f"{name or (f'structure_{i:06d}' if source == '<memory>' else source)}#frame={frame}"
-            for i, name, source, frame in rows
+            name or (f"structure_{i:06d}" if source == "<memory>" else source)
+            for i, name, source in zip(range(start, stop), names, sources, strict=True)
         ]
 
     def _texts(self, group: str, start: int, stop: int) -> list[str]:

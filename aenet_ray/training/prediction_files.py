@@ -74,11 +74,7 @@ def identifiers(store: StructureStore, *, always_frame: bool) -> list[str]:
 
     ``#frame=k`` follows where a file or name has several frames; always for structures of a database.
     """
-    names, sources = store.names(), store.sources()
-    texts = [
-        name or (f"structure_{i:06d}" if source == "<memory>" else source)
-        for i, (name, source) in enumerate(zip(names, sources, strict=True))
-    ]
+    texts = store.titles()
     frames = store.frames().tolist()
     several = {text for text, frame in zip(texts, frames, strict=True) if frame > 0}
     return [
