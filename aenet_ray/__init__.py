@@ -43,10 +43,13 @@ __all__ = [
     "TorchCommitteeTrainResult",
     "TorchTrainingConfig",
     "TrainOut",
+    "TuneConfig",
+    "TuneResults",
     "build_store",
     "iter_composition_energy_samples_from_files",
     "train_test_split",
     "train_test_split_dataset",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -81,6 +84,9 @@ if TYPE_CHECKING:
         ScalingConfig,
         TorchTrainingConfig,
     )
+    from aenet_ray.tuning.config import TuneConfig
+    from aenet_ray.tuning.results import TuneResults
+    from aenet_ray.tuning.run import tune
 else:
     _HOMES = {
         "AenetCommitteeCalculator": "calculators.committee",
@@ -111,6 +117,9 @@ else:
         "iter_composition_energy_samples_from_files": "reference_energies.samples",
         "train_test_split": "datasets.split",
         "train_test_split_dataset": "datasets.split",
+        "TuneConfig": "tuning.config",
+        "TuneResults": "tuning.results",
+        "tune": "tuning.run",
     } | dict.fromkeys(
         ("LBFGS", "SGD", "Adam", "AdamW", "NaturalGradient", "RunConfig", "ScalingConfig", "TorchTrainingConfig"),
         "training.config",

@@ -32,7 +32,9 @@ class SettingsError(ConfigError):
     def of(cls, problems: Iterable[tuple[str, str]], prefix: str) -> SettingsError:
         """One line a problem, ``prefix`` (of which nothing may be missing) before its path."""
         found = tuple(problems)
-        error = cls("\n".join(f"{prefix}{path}: {text}" if path else f"{prefix[:-1]}: {text}" for path, text in found))
+        error = cls(
+            "\n".join(f"{prefix}{path}: {text}" if path else f"{prefix.rstrip('.: ')}: {text}" for path, text in found)
+        )
         error.problems = found
         return error
 

@@ -58,6 +58,9 @@ class DataConfig(Config):
     """Files evaluated once, after training; none: the validation part is."""
     store: str | None = None
     """Structure store to build and reuse; None: in the run's folder."""
+    split: str | None = None
+    """Split file with the parts ``train`` and ``validation``; it is taken as it is, in place of
+    ``training.testpercent``."""
     on_error: Literal["raise", "skip"] = "raise"
     """skip writes what it leaves out to a report."""
     energy_key: str = "energy"
@@ -126,6 +129,10 @@ class ExperimentConfig(Config):
         missing = [f for f in (*data.files, *data.validation, *data.test) if not Path(f).exists()]
         if missing:
             raise ConfigError(f"data: no such file: {', '.join(missing)}; paths are relative to {Path.cwd()}.")
+        if data.split is not None and data.validation:
+            raise ConfigError("data.split and data.validation are both set; give one of them.")
+        if data.split is not None and not Path(data.split).exists():
+            raise ConfigError(f"data.split: no such file: {data.split}; paths are relative to {Path.cwd()}.")
         if data.validation and self.training.testpercent and "testpercent" in self.training.model_fields_set:
             raise ConfigError("data.validation and training.testpercent are both set; give one of them.")
         if self.features and (persist := self.training.cache_persist_dir) and Path(persist) != Path(self.features):

@@ -95,7 +95,9 @@ class RaySession:
 
 
 @contextlib.contextmanager
-def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True, warm: Sequence[str] = ()) -> Iterator[RaySession]:
+def ensure_ray(
+    num_cpus: int | None = None, *, quiet: bool = True, warm: Sequence[str] = (), dashboard: bool = False
+) -> Iterator[RaySession]:
     """A running Ray: the one connected already, the cluster that RAY_ADDRESS or a job names, else one of our own.
 
     Only one of our own is stopped at the end, and then nothing of it is left running. It never joins a cluster that
@@ -106,6 +108,7 @@ def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True, warm: Sequenc
         num_cpus: Logical processors of a cluster of our own, at least; None: those of the machine.
         quiet: Ray's own lines stay in its log files, and so does what workers print.
         warm: Modules to import meanwhile, besides torch; none that imports ray.
+        dashboard: A cluster of our own gets Ray's dashboard, which some of Ray's helpers ask.
 
     Raises:
         TrainingError: The cluster that RAY_ADDRESS names cannot be reached, or a local one does not start.
@@ -122,7 +125,7 @@ def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True, warm: Sequenc
     if quiet:
         quiet_ray_logs()
     with _token_of_our_own() if local else contextlib.nullcontext():
-        _connect(local, num_cpus, quiet, (*WARM_IMPORTS, *warm))
+        _connect(local, num_cpus, quiet, (*WARM_IMPORTS, *warm), dashboard)
         try:
             session = _session(local, started)
             logger.info(
@@ -137,7 +140,7 @@ def ensure_ray(num_cpus: int | None = None, *, quiet: bool = True, warm: Sequenc
             _disconnect()
 
 
-def _connect(local: bool, num_cpus: int | None, quiet: bool, modules: Sequence[str]) -> None:
+def _connect(local: bool, num_cpus: int | None, quiet: bool, modules: Sequence[str], dashboard: bool) -> None:
     global _own_cluster
     import ray
 
@@ -153,7 +156,7 @@ def _connect(local: bool, num_cpus: int | None, quiet: bool, modules: Sequence[s
             ray.init(
                 address="local",
                 num_cpus=max(num_cpus or 1, os.cpu_count() or 1),
-                include_dashboard=False,
+                include_dashboard=dashboard,
                 object_store_memory=OBJECT_STORE_BYTES,
                 **level,
             )

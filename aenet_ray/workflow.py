@@ -22,9 +22,11 @@ from aenet_ray.potential import TorchANNPotential, make_features
 from aenet_ray.structures.build import build_store
 from aenet_ray.structures.labels import LabelKeys
 from aenet_ray.structures.readers import list_directory
+from aenet_ray.structures.split import SplitFile
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.store_files import replace_store
 from aenet_ray.tables import error_markdown
+from aenet_ray.training.config import ScalingConfig
 from aenet_ray.training.driver import train_run
 from aenet_ray.training.prediction_files import write_prediction_files
 from aenet_ray.training.prepare import Split, continues, prepare_run
@@ -66,13 +68,7 @@ def walk(config: ExperimentConfig, run_dir: Path) -> Finished:
     training = config.training
     store, split = structures_of(config.data, run_dir, progress=training.show_progress)
     test = test_structures(config, run_dir)
-    descriptor = config.descriptor.build()
-    features = make_features(store, descriptor, training, Path(config.features_folder), config.scaling)
-    model = ANNModel(config.arch(), descriptor, torch_dtype(training.precision, descriptor.dtype))
-    if not continues(run_dir, config.run.resume, features, model, training):
-        write_text(run_dir / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
-        write_json(run_dir / "environment.json", environment())
-        prepare_run(run_dir, features, model, training, split=split, loggers=config.run.loggers)
+    begin(config, run_dir, store, split, config.scaling)
     train_run(run_dir, config.scaling, config.run, show_progress=training.show_progress)
     potential = TorchANNPotential.from_file(run_dir / "model.pt")
     write_prediction_files(run_dir, store, potential.model)
@@ -83,6 +79,27 @@ def walk(config: ExperimentConfig, run_dir: Path) -> Finished:
     return Finished(run_dir, potential, evaluations)
 
 
+def begin(
+    config: ExperimentConfig,
+    run_dir: Path,
+    store: StructureStore,
+    split: Split | None,
+    scaling: ScalingConfig | None,
+) -> None:
+    """Features, and what the run decides before it trains; unless it has begun already and goes on.
+
+    Args:
+        scaling: What makes missing features; None: this process.
+    """
+    training, descriptor = config.training, config.descriptor.build()
+    features = make_features(store, descriptor, training, Path(config.features_folder), scaling)
+    model = ANNModel(config.arch(), descriptor, torch_dtype(training.precision, descriptor.dtype))
+    if not continues(run_dir, config.run.resume, features, model, training):
+        write_text(run_dir / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+        write_json(run_dir / "environment.json", environment())
+        prepare_run(run_dir, features, model, training, split=split, loggers=config.run.loggers)
+
+
 def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[StructureStore, Split | None]:
     """The structure store of training and validation, built unless the same input built it before.
 
@@ -91,13 +108,26 @@ def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[S
         TrainingError: The folder holds a run that began with other structures.
     """
     if len(data.files) == 1 and data.files[0].endswith((".h5", ".hdf5")) and not data.validation:
-        return StructureStore(data.files[0]), None
+        store = StructureStore(data.files[0])
+        return store, written_split(data, store)
     path = Path(data.store).absolute() if data.store else run_dir / "structures.h5"
     keep = holds_run(run_dir, "auto")
     store, n_train = built_store(data, data.files, data.validation, path, keep=keep, progress=progress)
     if not data.validation:
-        return store, None
+        return store, written_split(data, store)
     return store, Split(np.arange(n_train), np.arange(n_train, len(store)))
+
+
+def written_split(data: DataConfig, store: StructureStore) -> Split | None:
+    """What ``data.split`` says, if it is given.
+
+    Raises:
+        ConfigError: It is damaged or of another store, or lacks a part.
+    """
+    if data.split is None:
+        return None
+    parts = SplitFile.load(data.split, store.content_hash)
+    return Split(np.sort(parts["train"]), np.sort(parts["validation"]))
 
 
 def test_structures(config: ExperimentConfig, run_dir: Path) -> StructureStore | None:

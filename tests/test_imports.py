@@ -34,6 +34,7 @@ ROAD = [
     {"calculators"},
     {"experiment"},
     {"workflow", "conversion"},
+    {"tuning"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROAD) for name in names}
@@ -46,6 +47,9 @@ RAY_FILES = {
     "training/ray_local.py",
     "training/ray_runtime.py",
     "training/launch.py",
+    "tuning/launch.py",
+    "tuning/searchers.py",
+    "tuning/watch.py",
 }
 PHYSICS = {
     "numba",

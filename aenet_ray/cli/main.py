@@ -20,6 +20,7 @@ COMMANDS = {
     "atomic-energies": "fit the energies of isolated species, for a run's atomic_energies",
     "featurize": "compute the descriptor of every structure of a store",
     "train": "train a potential from a YAML file",
+    "tune": "search settings of a run, or cross-validate them, as trials on Ray Tune",
     "predict": "energies, forces and stress of structures",
     "evaluate": "errors of a potential on labelled structures",
     "plot": "learning curves and parity plots",

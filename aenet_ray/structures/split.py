@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -97,6 +98,12 @@ class SplitFile:
             raise ConfigError(f"split: no part {part!r}, there are {', '.join(self.parts)}.")
         return self.parts[part]
 
+    @property
+    def hash(self) -> str:
+        """Of the parts and the store they belong to: two splits with the same one are the same."""
+        parts = {name: indices.tolist() for name, indices in sorted(self.parts.items())}
+        return hashlib.sha256(json.dumps([self.n_structures, self.store_hash, parts]).encode()).hexdigest()[:32]
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, atomically."""
         content = {
@@ -106,6 +113,7 @@ class SplitFile:
             "store_hash": self.store_hash,
             "seed": self.seed,
             "note": self.note,
+            "hash": self.hash,
             "parts": {name: indices.tolist() for name, indices in self.parts.items()},
         }
         path = Path(path)
@@ -117,14 +125,17 @@ class SplitFile:
             temporary.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], store_hash: str | None = None) -> SplitFile:
+    def load(
+        cls, path: str | os.PathLike[str], store_hash: str | None = None, split_hash: str | None = None
+    ) -> SplitFile:
         """Read and check.
 
         Args:
             store_hash: ``content_hash`` of the store the split shall be used with; None leaves that unchecked.
+            split_hash: ``hash`` of the split that is meant; None takes any.
 
         Raises:
-            ConfigError: No split file, damaged, or of another store.
+            ConfigError: No split file, damaged or edited, of another store, or another split.
         """
         try:
             content: dict[str, Any] = json.loads(Path(path).read_text())
@@ -141,11 +152,21 @@ class SplitFile:
             )
         names = ("parts", "n_structures", "store_hash", "seed", "note")
         try:
-            return cls(**{name: content[name] for name in names})
+            split = cls(**{name: content[name] for name in names})
         except KeyError as error:
             raise ConfigError(f"{path}: incomplete split file: {error} is missing.") from None
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
+        if content.get("hash", split.hash) != split.hash:
+            raise ConfigError(
+                f"{path}: was changed by hand, its hash is no longer that of its parts; draw a new split."
+            )
+        if split_hash not in (None, split.hash):
+            raise ConfigError(
+                f"{path}: holds another split (hash {split.hash}) than the one this began with ({split_hash}). Put "
+                "that one back, or begin anew under another name."
+            )
+        return split
 
 
 def _indices(name: str, values: ArrayLike, n: int) -> IntArray:

@@ -99,10 +99,15 @@ def check_resources(scaling: ScalingConfig) -> None:
             )
 
 
-def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_progress: bool) -> None:
+def train_on_ray(
+    run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_progress: bool, on_epoch: OnEpoch | None = None
+) -> None:
     """Train the prepared run with ``scaling.num_workers`` workers.
 
     Connects to the cluster it runs in, or starts a local Ray and stops it again.
+
+    Args:
+        on_epoch: Told of every epoch, in a thread of its own, in place of printing it.
 
     Raises:
         ConfigError: The cluster is too small.
@@ -137,8 +142,8 @@ def train_on_ray(run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_
             torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=300),
         )
         with (
-            epoch_printer(spec.epochs, show=show_progress, first=first) as on_epoch,
-            _follow(run_dir, on_epoch, spec),
+            epoch_printer(spec.epochs, show=show_progress, first=first) as printed,
+            _follow(run_dir, on_epoch or printed, spec),
         ):
             try:
                 trainer.fit()

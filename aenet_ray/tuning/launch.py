@@ -1,0 +1,199 @@
+"""A decided search on Ray Tune: its trials, on what resources, from where it was.
+
+A trial of one worker trains in Tune's own process for it: starting a Ray trainer for each would take seconds and
+twice the memory. A trial of several workers starts a trainer, whose workers get a placement group of their own; Tune's
+process for it then must hold no CPU, or the drivers of waiting trials take those that the workers wait for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from aenet_ray.errors import AenetRayError, TrainingError
+from aenet_ray.ray_session import quiet_ray_logs
+from aenet_ray.training.config import ScalingConfig
+from aenet_ray.training.launch import check_resources, train_on_ray
+from aenet_ray.tuning.plan import Search
+from aenet_ray.tuning.searchers import make_scheduler, make_searcher
+from aenet_ray.tuning.trial import Told, Trial, prepare_trial, train_trial
+from aenet_ray.tuning.watch import Watch, tracker_callbacks
+
+logger = logging.getLogger(__name__)
+
+STATE = "ray"
+ENVIRONMENT = {
+    # Snapshots of the search, from which a killed one is restored; 10 s by default.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    # Our own history and trackers are enough.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # The older output says nothing where it is told to say nothing.
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+QUIET = ("ray.tune.analysis.experiment_analysis", "ray.tune.tuner", "ray.tune.impl.tuner_internal")
+"""Loggers that miss files we asked Tune not to write, or tell of its own ways to restore."""
+HELD = {"memory": 1e6}
+"""What Tune's process of a trial of several workers holds: something, and no CPU."""
+
+
+def solo_trial(sampled: dict[str, Any], folder: str, threads: int, use_gpu: bool) -> None:
+    """What Tune runs for a trial of one worker."""
+    quiet_ray_logs()
+    search = Search.load(Path(folder))
+    trial = Trial.of(sampled)
+    train_trial(search, trial, _report(search), threads, use_gpu, _of_another(trial))
+
+
+def group_trial(sampled: dict[str, Any], folder: str) -> None:
+    """What Tune runs for a trial of several workers: a trainer that goes on where the trial was."""
+    quiet_ray_logs()
+    search = Search.load(Path(folder))
+    trial = Trial.of(sampled)
+    told = Told(search, trial, _report(search))
+    scaling = search.base_config.scaling
+    assert scaling is not None
+    try:
+        run_dir = prepare_trial(search, trial)
+        told.last_row()
+        run = search.config(trial.index, trial.values, trial.split).run
+        run = run.model_copy(update={"max_failures": search.tune.max_failures})
+        train_on_ray(run_dir, scaling, run, show_progress=False, on_epoch=told.epoch)
+        told.last_row()
+    except AenetRayError as error:
+        told.failed(error)
+
+
+def _report(search: Search) -> Callable[[dict[str, Any], Path | None], None]:
+    every = search.tune.grace_period or max(1, search.max_epochs // 10)
+
+    def report(numbers: dict[str, Any], path: Path | None) -> None:
+        if path is None or numbers["epoch"] % every:
+            tune.report(numbers)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            # Under the number of its trial: which may not be the one that goes on from it.
+            target = Path(folder) / str(numbers["index"])
+            target.mkdir()
+            os.link(path, target / path.name) if _same_disk(path, target) else _copy(path, target / path.name)
+            tune.report(numbers, checkpoint=tune.Checkpoint.from_directory(folder))
+
+    return report
+
+
+def _same_disk(a: Path, b: Path) -> bool:
+    return a.stat().st_dev == b.stat().st_dev
+
+
+def _copy(a: Path, b: Path) -> None:
+    b.write_bytes(a.read_bytes())
+
+
+def _of_another(trial: Trial) -> Path | None:
+    """The checkpoint that Tune tells the trial to go on from, if it is not the trial's own."""
+    given = tune.get_checkpoint()
+    if given is None:
+        return None
+    found = sorted(Path(given.path).glob("*/checkpoint_epoch_*.pt"))
+    return found[0] if found and found[0].parent.name != str(trial.index) else None
+
+
+def trial_scaling(search: Search) -> ScalingConfig:
+    return search.base_config.scaling or ScalingConfig()
+
+
+def concurrency(search: Search) -> int:
+    """Trials at a time: as many as the cluster holds, at most those asked for."""
+    scaling, total = trial_scaling(search), ray.cluster_resources()
+    n = scaling.num_workers
+    fits = total.get("CPU", 0) // (n * scaling.cpus_per_worker)
+    if scaling.use_gpu:
+        fits = min(fits, total.get("GPU", 0) // (n if n > 1 else search.tune.gpus_per_trial))
+    fits = max(int(fits), 1)
+    wanted = search.tune.max_concurrent or fits
+    if wanted > fits:
+        logger.info("tune.max_concurrent is %d, the cluster holds %d trials at a time", wanted, fits)
+    return min(wanted, fits)
+
+
+def trainable(search: Search) -> Any:
+    """The function of a trial, and what it holds."""
+    scaling = trial_scaling(search)
+    if scaling.num_workers > 1:
+        function = tune.with_parameters(group_trial, folder=str(search.folder))
+        return tune.with_resources(function, tune.PlacementGroupFactory([HELD]))
+    function = tune.with_parameters(
+        solo_trial, folder=str(search.folder), threads=scaling.cpus_per_worker, use_gpu=scaling.use_gpu
+    )
+    held: dict[str, float] = {"CPU": scaling.cpus_per_worker}
+    if scaling.use_gpu:
+        held["GPU"] = search.tune.gpus_per_trial
+    return tune.with_resources(function, tune.PlacementGroupFactory([held]))
+
+
+def run_search(search: Search, *, show_progress: bool) -> None:
+    """Run the trials that are left, on the Ray that is there.
+
+    Raises:
+        ConfigError: The cluster can never hold a trial.
+        TrainingError: Tune itself failed.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    quiet_ray_logs()
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    check_resources(trial_scaling(search))
+    function, state = trainable(search), search.folder / STATE
+    if list(state.glob("experiment_state-*.json")) and (state / "tuner.pkl").exists():
+        logger.info("going on with the search in %s", search.folder)
+        tuner = tune.Tuner.restore(str(state), function, resume_unfinished=True, restart_errored=True)
+    else:
+        tuner = tune.Tuner(function, tune_config=_tune_config(search), run_config=_run_config(search, show_progress))
+    try:
+        tuner.fit()
+    except AenetRayError:
+        raise
+    except Exception as error:
+        raise TrainingError(f"{search.folder}: the search failed: {error}") from error
+
+
+def _tune_config(search: Search) -> Any:
+    settings = search.tune
+    taken = len(list((search.folder / "trials").glob("trial_*"))) if search.entries is None else 0
+    scheduler = make_scheduler(search)
+    return tune.TuneConfig(
+        search_alg=make_searcher(search, taken),
+        scheduler=scheduler,
+        num_samples=len(search.entries) if search.entries is not None else settings.num_samples,
+        max_concurrent_trials=concurrency(search),
+        time_budget_s=settings.time_budget_s,
+        reuse_actors=True,
+        trial_name_creator=_name,
+        trial_dirname_creator=_name,
+    )
+
+
+def _name(trial: Any) -> str:
+    return f"trial_{trial.config['index']:04d}"
+
+
+def _run_config(search: Search, show_progress: bool) -> Any:
+    callbacks: list[Any] = [
+        Watch(search.folder, search.tune.metric, search.tune.sign, trial_scaling(search).num_workers, show_progress)
+    ]
+    callbacks += tracker_callbacks(search)
+    return tune.RunConfig(
+        name=STATE,
+        storage_path=str(search.folder),
+        failure_config=tune.FailureConfig(max_failures=search.tune.max_failures),
+        callbacks=callbacks,
+        verbose=0,
+    )

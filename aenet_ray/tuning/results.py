@@ -1,0 +1,161 @@
+"""What a search found, read from its trials' folders: also of one that is still going, or was killed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from aenet_ray.errors import TrainingError
+from aenet_ray.training.history import HistoryTail, Row
+from aenet_ray.training.spec import write_text
+from aenet_ray.tuning.plan import TRIALS, Search
+from aenet_ray.tuning.trial import ERROR, read_note
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SHOWN_METRICS = ("test_energy_rmse", "test_energy_mae", "test_force_rmse", "test_force_mae", "test_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """A trial as its folder tells it.
+
+    Args:
+        index: Its number.
+        split: Name of the split it used.
+        values: Sampled settings.
+        state: finished, stopped (early, or interrupted), or failed.
+        rows: Its history.
+        error: What ended a failed one.
+        run_dir: Its folder.
+        started: Unix time, s.
+    """
+
+    index: int
+    split: str
+    values: dict[str, Any]
+    state: str
+    rows: list[Row]
+    error: str
+    run_dir: Path
+    started: float
+
+    def best_row(self, metric: str, sign: float) -> Row | None:
+        """The epoch with the best value of the metric."""
+        rows = [row for row in self.rows if math.isfinite(row[metric])]
+        return min(rows, key=lambda row: sign * row[metric], default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneResults:
+    """All trials of a search.
+
+    Args:
+        search: What was searched.
+        trials: In their order.
+    """
+
+    search: Search
+    trials: list[TrialResult]
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> TuneResults:
+        """Raises:
+        TrainingError: The folder holds no search.
+        """
+        search = Search.load(Path(folder))
+        return cls(search, list(_read_trials(search.folder / TRIALS)))
+
+    @property
+    def folder(self) -> Path:
+        return self.search.folder
+
+    def table(self) -> DataFrame:
+        """One row a trial: state, epochs, seconds, settings, and the metrics of its best epoch.
+
+        Energies in eV/atom, forces in eV/Å.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([self._row(trial) for trial in self.trials])
+
+    def _row(self, trial: TrialResult) -> dict[str, Any]:
+        tune = self.search.tune
+        best = trial.best_row(tune.metric, tune.sign) or {}
+        metrics = dict.fromkeys((tune.metric, *SHOWN_METRICS))
+        shown = {name: best.get(name, math.nan) for name in metrics}
+        if "force" not in tune.metric and all(math.isnan(shown.get(n, math.nan)) for n in SHOWN_METRICS[2:4]):
+            shown = {k: v for k, v in shown.items() if "force" not in k}
+        return {
+            "trial": trial.index,
+            **({"split": trial.split} if tune.cv is not None else {}),
+            "state": trial.state,
+            "epochs": len(trial.rows),
+            "best_epoch": int(best["epoch"]) + 1 if best else None,
+            **shown,
+            "seconds": sum(row["epoch_time"] for row in trial.rows if math.isfinite(row["epoch_time"])),
+            **trial.values,
+            "error": trial.error,
+        }
+
+    @property
+    def best(self) -> TrialResult:
+        """The trial with the best value of the metric in any epoch; of a cross-validation, see ``summary``.
+
+        Raises:
+            TrainingError: No trial has finished an epoch.
+        """
+        tune = self.search.tune
+        found = [
+            (row[tune.metric] * tune.sign, trial)
+            for trial in self.trials
+            if (row := trial.best_row(tune.metric, tune.sign))
+        ]
+        if not found:
+            errors = [trial.error for trial in self.trials if trial.error]
+            raise TrainingError(f"{self.folder}: no trial has finished an epoch. {errors[0] if errors else ''}".strip())
+        return min(found, key=lambda pair: pair[0])[1]
+
+    def best_settings(self) -> dict[str, Any]:
+        """Settings of a run as the best trial: the same data, split, seeds and configuration."""
+        trial = self.best
+        settings = self.search.settings(trial.values, trial.split)
+        settings["run"] = {"name": "best", "storage_path": str(self.folder)}
+        return settings
+
+    def write(self) -> dict[str, Path]:
+        """``results.csv`` and ``best.yaml`` in the search's folder; file by name."""
+        written = {"table": self.folder / "results.csv", "best": self.folder / "best.yaml"}
+        write_text(written["table"], self.table().to_csv(index=False))
+        trial, metric = self.best, self.search.tune.metric
+        row = trial.best_row(metric, self.search.tune.sign) or {}
+        found = f"{metric} {row[metric]:.6g} in epoch {row['epoch'] + 1:.0f}"
+        head = f"# trial {trial.index} of the search in {self.folder}: {found}\n"
+        text = yaml.safe_dump(self.best_settings(), sort_keys=False, allow_unicode=True)
+        write_text(written["best"], head + "#   aenet-ray train best.yaml\n" + text)
+        return written
+
+
+def _read_trials(folder: Path) -> Iterator[TrialResult]:
+    for run_dir in sorted(folder.glob("trial_*")):
+        note = read_note(run_dir)
+        if not note:
+            continue
+        rows = HistoryTail(run_dir / "history.csv").read()
+        error = _error(run_dir)
+        state = "failed" if error else "finished" if (run_dir / "model.pt").exists() else "stopped"
+        yield TrialResult(note["index"], note["split"], note["values"], state, rows, error, run_dir, note["started"])
+
+
+def _error(run_dir: Path) -> str:
+    try:
+        return str(json.loads((run_dir / ERROR).read_text())["text"])
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,161 @@
+"""How a search goes: a line of JSON for everything that happens, one quiet table, and what is waited for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.tune import Callback
+
+from aenet_ray.tuning.plan import Search
+from aenet_ray.tuning.progress import TrialLine, progress_table, status_line, trial_text
+from aenet_ray.tuning.trial import read_note
+
+logger = logging.getLogger(__name__)
+
+EVENTS = "events.jsonl"
+PATIENCE = 30.0
+"""Seconds without a word after which we say what is waited for."""
+
+
+class Watch(Callback):
+    """Writes ``events.jsonl`` and shows the trials: a table that renews itself on a terminal, else a line for each
+    trial that ends and one every half minute.
+
+    Args:
+        folder: Of the search.
+        sign: 1 where less of the metric is better, −1 where more is.
+        workers: Of a trial.
+    """
+
+    def __init__(self, folder: Path, metric: str, sign: float, workers: int, show: bool = True) -> None:
+        self.folder, self.metric, self.sign, self.workers, self.show = folder, metric, sign, workers, show
+        self.lines: dict[str, TrialLine] = {}
+        self.changed: dict[str, float] = {}
+        self.said = self.heard = time.monotonic()
+        self.live: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"live": None}
+
+    def get_state(self) -> dict[str, Any]:
+        return {"lines": self.lines}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.lines = state["lines"]
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        self.said = self.heard = time.monotonic()
+        self.changed = {}
+        if self.show and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self.live.start()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        values = {k: v for k, v in trial.config.items() if k not in ("index", "split")}
+        line = self._line(trial)
+        line.values, line.state = values, "running"
+        self._write("start", trial, split=trial.config["split"], values=values)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        value, line = float(result[self.metric]), self._line(trial)
+        line.epoch, line.last = int(result["epoch"]), value
+        line.best = min(line.best, self.sign * value)
+        line.failed = bool(result.get("failed"))
+        self._write("epoch", trial, epoch=line.epoch, **{self.metric: value if math.isfinite(value) else None})
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._end(trial, "failed" if self._line(trial).failed else self._ended(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._end(trial, "failed")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._line(trial).state = "waiting"
+        self._write("retry", trial)
+        logger.warning("%s: its process died; it is started again and goes on from its checkpoint", trial)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        now = time.monotonic()
+        if self.live is not None and now - self.said > 0.5:
+            self.live.update(progress_table(list(self.lines.values()), self.metric, self.sign), refresh=True)
+            self.said = now
+        elif self.live is None and self.show and now - self.said > PATIENCE:
+            logger.info("%s", status_line(list(self.lines.values()), self.metric, self.sign))
+            self.said = now
+        if now - self.heard > PATIENCE:
+            self.heard = now
+            for text in self._waited_for(trials):
+                logger.warning("%s", text)
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def _ended(self, trial: Any) -> str:
+        folder = self.folder / "trials" / str(trial)
+        return "finished" if (folder / "model.pt").exists() else "stopped"
+
+    def _end(self, trial: Any, state: str) -> None:
+        line = self._line(trial)
+        line.state = state
+        self._write("end", trial, state=state, epoch=line.epoch)
+        if self.show:
+            text = trial_text(line, self.metric, self.sign)
+            print(text, file=sys.stderr, flush=True) if self.live is None else self.live.console.print(text)
+
+    def _line(self, trial: Any) -> TrialLine:
+        return self.lines.setdefault(str(trial), TrialLine(str(trial)))
+
+    def _write(self, event: str, trial: Any, **more: Any) -> None:
+        self.heard = self.changed[str(trial)] = time.monotonic()
+        text = json.dumps({"time": time.time(), "event": event, "trial": str(trial), **more}, allow_nan=False)
+        with (self.folder / EVENTS).open("a") as file:
+            file.write(text + "\n")
+
+    def _waited_for(self, trials: list[Any]) -> list[str]:
+        """What each trial that should be going is doing, if nothing was heard for a while."""
+        now, texts = time.monotonic(), []
+        running = [t for t in trials if t.status == "RUNNING"]
+        for trial in running:
+            stage = read_note(self.folder / "trials" / str(trial)).get("stage", "start of its process")
+            doing = {"features": "features of its descriptor", "training": "next epoch"}.get(stage, stage)
+            waited = now - self.changed.get(str(trial), now - PATIENCE)
+            if doing == "next epoch" and self.workers > 1 and not self._line(trial).epoch:
+                doing = f"{self.workers} workers, or their first epoch"
+            texts.append(f"waiting for {trial}: {doing}, for {waited:.0f} s")
+        pending = [t for t in trials if t.status == "PENDING"]
+        if pending and not running:
+            free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
+            held = ", ".join(f"{v:g} {k}" for k, v in free.items()) or "nothing"
+            texts.append(f"waiting for resources for {len(pending)} trials; free are {held}")
+        return texts
+
+
+def tracker_callbacks(search: Search) -> list[Callback]:
+    """Ray's callbacks for the trackers of ``run.loggers``: one run of theirs for each trial."""
+    made: list[Callback] = []
+    for name in search.base["run"]["loggers"]:
+        if name == "tensorboard":
+            from ray.tune.logger import TBXLoggerCallback
+
+            made.append(TBXLoggerCallback())
+        elif name == "mlflow":
+            from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+            made.append(MLflowLoggerCallback(experiment_name=search.folder.name))
+        else:
+            from ray.air.integrations.wandb import WandbLoggerCallback
+
+            made.append(WandbLoggerCallback(project=search.folder.name))
+    return made
