@@ -32,12 +32,13 @@ from aenet_ray.training.config import (
     TorchTrainingConfig,
 )
 from aenet_ray.training.old_names import RENAMED
+from aenet_ray.tuning.config import TuneConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
 
 RECORDS = (
     TorchTrainingConfig, Adam, AdamW, SGD, LBFGS, NaturalGradient, PredictionConfig, ScalingConfig, RunConfig,
-    ExperimentConfig, DataConfig, DescriptorConfig, TorchCommitteeConfig,
+    ExperimentConfig, DataConfig, DescriptorConfig, TorchCommitteeConfig, TuneConfig,
 )  # fmt: skip
 
 INTRODUCTION = """# Configuration

@@ -33,6 +33,7 @@ class TuneConfig(Config):
     metric: str = "test_energy_rmse"
     """Column of the history that decides."""
     mode: Literal["min", "max"] = "min"
+    """Whether less of the metric is better, or more."""
     grace_period: PositiveInt | None = None
     """Epochs every trial may do; None: a tenth of them. Of pbt: epochs between exchanges."""
     reduction_factor: int = Field(3, ge=2)
