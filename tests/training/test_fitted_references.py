@@ -88,7 +88,7 @@ def test_one_composition_is_refused_and_the_way_out_said(structures, tmp_path):
         ConfigError, match=r"fit: .*O:Ti = 2:1.*Fix the energy of one of O, Ti.*--fixed.*energies\.yaml"
     ):
         prepared(store, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_species_outside_of_the_training_part_is_refused(structures, store, tmp_path):
