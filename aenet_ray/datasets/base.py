@@ -151,6 +151,10 @@ class BaseDataset(Dataset[dict[str, Any]], ABC):
         """Structures with forces that training may use, ascending."""
         return np.flatnonzero(self.force_mask()).tolist()
 
+    def warmup(self, show_progress: bool = True) -> int:
+        """Bring into memory what the dataset keeps there; how many structures that are."""
+        return len(self)
+
     def get_statistics(self) -> dict[str, Any]:
         """Counts: n_structures, n_force_structures, n_energy_only, n_without_energy, n_atoms, species."""
         species: Counter[str] = Counter()

@@ -30,6 +30,7 @@ from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import ConfigError, StoreError
 from aenet_ray.features.featurize import entry_key, featurize
 from aenet_ray.features.store import FeatureStore
+from aenet_ray.progress import progress_bar
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
 
@@ -217,6 +218,15 @@ class HDF5StructureDataset(BaseDataset):
             if len(self._recent) > self._size:
                 self._recent.popitem(last=False)
         return replace(found)
+
+    def warmup(self, show_progress: bool = True) -> int:
+        """Read as many structures as are kept in memory, the first ones; how many those are."""
+        n = min(self._size, len(self))
+        with progress_bar("reading", n, "structures", show=show_progress) as advance:
+            for i in range(n):
+                self.get_structure(i)
+                advance(1)
+        return n
 
     def get_structure_identifier(self, i: int) -> str:
         """Display name, else source, else name, else ``structure_{index:06d}``, and ``#frame=k``."""

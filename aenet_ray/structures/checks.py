@@ -39,7 +39,7 @@ def find_problems(records: Records, min_distance: float = MIN_DISTANCE) -> dict[
     for label in LABELS:
         values = getattr(block, label)
         if values is not None:
-            finite = np.all(np.isfinite(values.reshape(len(values), -1)), axis=1)
+            finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
             bad = _any_atom(~finite, block) if label in ("forces", "charges") else ~finite
             refuse(
                 bad & records.has(label),
