@@ -1,10 +1,11 @@
 """Atoms per second of a training epoch on one core, and where the time goes.
 
-    python benchmarks/train_epoch.py [--data ../shared/data/tio2/tio2_dev_xsf.tar.gz] [--epochs 4]
+    python benchmarks/train_epoch.py [--data ../shared/data/tio2/tio2_dev_xsf.tar.gz] [--epochs 4] [--ahead]
 
 TiO2, radial order 16 to 8.0 Å, angular order 4 to 6.5 Å, networks 15-15 tanh. Energy-only epochs run from stored
 features in float32, gathering included; force epochs in float64, neighbours found anew for every batch included.
-Prints the best epoch of each kind: other work on the machine only ever makes one slower.
+Prints the best epoch of each kind: other work on the machine only ever makes one slower. ``--ahead`` measures
+instead what threads that make batches ahead, and copies kept in memory, change.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class Clock:
         setattr(owner, name, timed)
 
 
-def make_state(store: StructureStore, folder: Path, batch: int, force_weight: float, dtype: str) -> TrainState:
+def make_state(
+    store: StructureStore, folder: Path, batch: int, force_weight: float, dtype: str, **settings: Any
+) -> TrainState:
     descriptor = ChebyshevDescriptor(["Ti", "O"], 16, 8.0, 4, 6.5, dtype=getattr(torch, dtype))
     features = FeatureStore(featurize(store, descriptor, folder / "features", dtype, progress=False))
     config = TorchTrainingConfig(
@@ -68,6 +71,7 @@ def make_state(store: StructureStore, folder: Path, batch: int, force_weight: fl
         max_energy=1.0,
         atomic_energies=ATOMIC_ENERGIES,
         checkpoint_dir=None,
+        **settings,
     )
     model = ANNModel({s: [(15, "tanh"), (15, "tanh")] for s in ("Ti", "O")}, descriptor)
     spec = prepare_run(folder / f"run_{batch}_{force_weight}", features, model, config)
@@ -106,6 +110,31 @@ def measure(name: str, state: TrainState, epochs: int) -> None:
         print(f"  {stage:<42}{1000 * value:9.1f} ms {100 * value / seconds:5.1f} %")
 
 
+AHEAD: dict[str, dict[str, Any]] = {
+    "num_workers=0": {},
+    "num_workers=1": {"num_workers": 1},
+    "num_workers=2": {"num_workers": 2},
+    "cache_features": {"cache_features": True, "cache_feature_max_entries": None},
+}
+
+
+def measure_ahead(store: StructureStore, folder: Path, epochs: int) -> None:
+    """Best epoch of each way to make batches, the ways taking turns: other work then slows all of them alike."""
+    for name, batch, alpha, dtype in (("energy 256", 256, 0.0, "float32"), ("forces 32", 32, 0.1, "float64")):
+        states = {k: make_state(store, folder, batch, alpha, dtype, **v) for k, v in AHEAD.items()}
+        best = dict.fromkeys(AHEAD, float("inf"))
+        for _ in range(epochs + 1):  # the first fills what is kept
+            for way, state in states.items():
+                start = time.perf_counter()
+                train_epoch(state, Solo())
+                best[way] = min(best[way], time.perf_counter() - start)
+                state.epoch += 1
+        print(f"\n{name}")
+        for way, seconds in best.items():
+            states[way].maker.background.close()
+            print(f"  {way:<20}{1000 * seconds:9.1f} ms an epoch, {best['num_workers=0'] / seconds:.2f}x")
+
+
 def overhead(run_dir: Path) -> None:
     """What epochs of a finished run cost beyond their steps and their validation."""
     history = pd.read_csv(run_dir / "history.csv")
@@ -134,12 +163,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data/tio2/tio2_dev_xsf.tar.gz", help="archive of TiO2 XSF files")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--ahead", action="store_true", help="threads and copies in memory, instead of the stages")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         store = StructureStore(build_store(args.data, folder / "tio2.h5", progress=False).path)
         print(f"{store.n_structures} structures, {store.n_atoms} atoms, one thread")
+        if args.ahead:
+            measure_ahead(store, folder, args.epochs)
+            return
         for batch in (256, 32):
             measure(f"energy {batch}", make_state(store, folder, batch, 0.0, "float32"), args.epochs)
         state = make_state(store, folder, 32, 0.1, "float64")

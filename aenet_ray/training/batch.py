@@ -16,7 +16,7 @@ from aenet_ray.descriptors.neighbors import Edges
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.structure import FloatArray, IntArray
-from aenet_ray.training.kept import BatchFeatures, KeptEdges
+from aenet_ray.training.kept import BatchFeatures
 
 
 @dataclass(slots=True)
@@ -84,16 +84,11 @@ class BatchMaker:
         scale, offset = normalization.scale_and_offset(store.n_features)
         self._scale, self._offset = scale.astype(store.dtype), offset.astype(store.dtype)
         self.features: Callable[[IntArray], BatchFeatures] = self.from_store
-        self.neighbors: KeptEdges | None = None
 
     def from_store(self, ids: IntArray) -> BatchFeatures:
         """Normalised features of structures ``ids`` (ascending), on the host."""
         found = self.store.features(ids, self._scale, self._offset)
         return BatchFeatures(torch.from_numpy(found.x), found.counts, found.structure, found.row_of_atom)
-
-    def find_edges(self, ids: IntArray) -> Edges:
-        """Neighbours of structures ``ids`` (ascending)."""
-        return self.descriptor.edges(self.store.geometry(ids)[0])
 
     def cohesive_per_atom(self, ids: IntArray) -> FloatArray:
         """(E − Σε)/N, (n,), eV/atom."""
@@ -123,7 +118,7 @@ class BatchMaker:
     ) -> ForceBatch:
         block, species = self.store.geometry(ids[supervised])
         rows = row_of_atom[np.repeat(supervised, n_atoms)]
-        edges = self.descriptor.edges(block) if self.neighbors is None else self.neighbors.edges(ids[supervised])
+        edges = self.descriptor.edges(block)
         return ForceBatch(edges, species, self._tensor(rows), self._tensor(block.forces))
 
     def _tensor(self, array: np.ndarray) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 
 from aenet_ray.errors import TrainingError
 from aenet_ray.losses import LossScale
+from aenet_ray.progress import counted
 from aenet_ray.structures.structure import FloatArray, IntArray
 from aenet_ray.training.batch import Batch
 from aenet_ray.training.clock import StageClock
@@ -96,7 +97,10 @@ def train_epoch(state: TrainState, comm: Comm) -> Row:
             return planned, mine, None
         return planned, mine, state.maker.make(planned.ids[mine], planned.supervised[mine])
 
-    for k, (planned, mine, batch) in enumerate(state.maker.background.map(prepared, parts)):
+    shown = config.show_progress and config.show_batch_progress and comm.rank == 0
+    ready = state.maker.background.map(prepared, parts)
+    ready = counted(ready, f"epoch {state.epoch + 1}", len(parts), "batches", show=shown)
+    for k, (planned, mine, batch) in enumerate(ready):
         clock.lap("data")
         scale, own = _step(state, planned, mine, batch, comm, clock)
         if not math.isfinite(scale.loss):

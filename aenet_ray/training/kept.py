@@ -1,9 +1,9 @@
-"""Copies, nearer by, of what batches are made of: features in the memory of process or device, neighbour lists."""
+"""Copies of features, nearer by than the feature store: in the memory of the process or of a device."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aenet_ray.descriptors.neighbors import Edges
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.structures.block import chunks_by_atoms
 from aenet_ray.structures.structure import IntArray
@@ -103,78 +102,3 @@ class KeptFeatures:
 
     def _index(self, rows: IntArray) -> Tensor:
         return torch.from_numpy(rows).to(self.device)
-
-
-class KeptEdges:
-    """Neighbour lists of structures whose forces are used, found when first used, kept as far as there is room.
-
-    Args:
-        find: Neighbours of structures (ascending).
-        n_atoms: Of all structures of the store, (n,).
-        splits: Structures of each split, ascending; others are not kept.
-        limit: Structures kept of each split; None: all.
-    """
-
-    def __init__(
-        self,
-        find: Callable[[IntArray], Edges],
-        n_atoms: NDArray[np.int32],
-        splits: Sequence[IntArray],
-        limit: int | None,
-    ) -> None:
-        self.find, self.n_atoms, self.splits = find, n_atoms, splits
-        self._room = [len(ids) if limit is None else limit for ids in splits]
-        self._kept: dict[int, Edges] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def edges(self, ids: IntArray) -> Edges:
-        """Neighbours of structures ``ids`` (ascending, repeats allowed), as one block of atoms."""
-        wanted = ids.tolist()
-        found = {i: self._kept[i] for i in wanted if i in self._kept}
-        missing = np.array(sorted({i for i in wanted if i not in found}), dtype=np.int64)
-        if len(missing):
-            fresh = dict(zip(missing.tolist(), split_edges(self.find(missing), self.n_atoms[missing]), strict=True))
-            self._keep(fresh)
-            found |= fresh
-        return join_edges([found[i] for i in wanted])
-
-    def warm(self, ids: IntArray) -> None:
-        """Find and keep those of structures ``ids`` (ascending)."""
-        for part in chunks_by_atoms(self.n_atoms[ids], CHUNK_ATOMS // 16):
-            self.edges(ids[part])
-
-    def _keep(self, fresh: dict[int, Edges]) -> None:
-        with self._lock:
-            for i, edges in fresh.items():
-                k = next((k for k, ids in enumerate(self.splits) if _contains(ids, i)), None)
-                if k is not None and self._room[k] > 0 and i not in self._kept:
-                    self._room[k] -= 1
-                    self._kept[i] = edges
-
-
-def _contains(ids: IntArray, i: int) -> bool:
-    place = int(np.searchsorted(ids, i))
-    return place < len(ids) and ids[place] == i
-
-
-def split_edges(edges: Edges, n_atoms: NDArray[np.int32]) -> list[Edges]:
-    """The edges of each structure of a block, with atoms counted from its own first; copies, not views."""
-    parts, atom = [], 0
-    for n in n_atoms.tolist():
-        ptr = edges.ptr[atom : atom + n + 1]
-        own = slice(int(ptr[0]), int(ptr[-1]))
-        parts.append(Edges(ptr - ptr[0], edges.neighbor[own] - np.int32(atom), edges.vectors[own].copy()))
-        atom += n
-    return parts
-
-
-def join_edges(parts: Sequence[Edges]) -> Edges:
-    """The edges of structures as those of one block: what a search over the block finds."""
-    edge = np.cumsum([0, *(p.n_edges for p in parts)])
-    atom = np.cumsum([0, *(p.n_atoms for p in parts)])
-    ptr = np.concatenate([[0], *(p.ptr[1:] + e for p, e in zip(parts, edge, strict=False))])
-    neighbor = np.concatenate([p.neighbor + np.int32(a) for p, a in zip(parts, atom, strict=False)])
-    return Edges(ptr, neighbor, np.concatenate([p.vectors for p in parts]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aenet_ray.structures.structure import IntArray
 from aenet_ray.training.batch import BatchMaker
 from aenet_ray.training.config import TorchTrainingConfig
-from aenet_ray.training.kept import KeptEdges, KeptFeatures
+from aenet_ray.training.kept import KeptFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -26,19 +26,12 @@ def device_budget(device: torch.device) -> int:
 
 def keep_in_memory(maker: BatchMaker, config: TorchTrainingConfig, train_ids: IntArray, test_ids: IntArray) -> None:
     """Let batches be made from copies: on the device, and in the process's memory."""
-    scopes = {"train": [train_ids], "val": [test_ids], "all": [train_ids, test_ids]}
-    splits = scopes[config.cache_scope]
     on_device = _device_ids(maker, config.memory_mode, train_ids, test_ids)
     if config.cache_features:
-        ids = np.concatenate([part[: config.cache_feature_max_entries] for part in splits])
+        scopes = {"train": [train_ids], "val": [test_ids], "all": [train_ids, test_ids]}
+        ids = np.concatenate([part[: config.cache_feature_max_entries] for part in scopes[config.cache_scope]])
         _keep_features(maker, np.setdiff1d(ids, on_device), torch.device("cpu"), fill=config.cache_warmup)
     _keep_features(maker, on_device, maker.device, fill=True)
-    if config.cache_neighbors and config.force_weight > 0:
-        maker.neighbors = KeptEdges(maker.find_edges, maker.store.n_atoms, splits, config.cache_neighbor_max_entries)
-        if config.cache_warmup:
-            for ids in splits:
-                labelled = ids[maker.store.has_forces[ids]]
-                maker.neighbors.warm(labelled[: config.cache_neighbor_max_entries])
 
 
 def _keep_features(maker: BatchMaker, ids: IntArray, device: torch.device, *, fill: bool) -> None:

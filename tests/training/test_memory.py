@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,7 @@ from aenet_ray.training import memory
 from aenet_ray.training.batch import BatchMaker
 from aenet_ray.training.comm import Solo
 from aenet_ray.training.engine import run_training
-from aenet_ray.training.kept import KeptEdges, KeptFeatures, join_edges, split_edges
+from aenet_ray.training.kept import KeptFeatures
 from aenet_ray.training.memory import keep_in_memory
 
 CPU = torch.device("cpu")
@@ -55,12 +53,8 @@ CACHES = [
     {"cache_features": True},
     {"cache_features": True, "cache_feature_max_entries": None, "cache_warmup": True},
     {"cache_features": True, "cache_feature_max_entries": 5, "cache_scope": "train"},
-    {"cache_features": True, "cache_feature_max_entries": 0},
-    {"cache_neighbors": True, "cache_neighbor_max_entries": 3},
-    {"cache_neighbors": True, "cache_neighbor_max_entries": None, "cache_scope": "val", "cache_warmup": True},
-    {"cache_neighbors": True, "cache_neighbor_max_entries": 0},
-    {"cache_force_triplets": True, "cache_force_triplet_max_entries": 1},
-    {"cache_features": True, "cache_neighbors": True, "cache_force_triplets": True, "cache_warmup": True},
+    {"cache_features": True, "cache_feature_max_entries": 0, "cache_scope": "val"},
+    {"cache_neighbors": True, "cache_force_triplets": True, "cache_neighbor_max_entries": 0, "cache_warmup": True},
     {"cache_features": True, "cache_neighbors": True, "num_workers": 3, "cache_feature_max_entries": 7},
 ]
 
@@ -119,23 +113,16 @@ def test_the_cpu_has_no_memory_of_its_own(maker):
     assert memory.device_budget(CPU) == 0
     keep_in_memory(maker, config(), np.arange(20), np.arange(20, 32))
     assert maker.features == maker.from_store
-    assert maker.neighbors is None
 
 
 def test_bounds_and_scopes(maker):
     train, test = np.arange(20), np.arange(20, 32)
     for scope, expected in (("train", [0, 1, 2]), ("val", [20, 21, 22]), ("all", [0, 1, 2, 20, 21, 22])):
         maker.features = maker.from_store
-        settings = config(
-            cache_features=True, cache_feature_max_entries=3, cache_neighbors=True, cache_neighbor_max_entries=2,
-            cache_scope=scope, cache_warmup=True,
-        )  # fmt: skip
+        settings = config(cache_features=True, cache_feature_max_entries=3, cache_scope=scope, cache_warmup=True)
         keep_in_memory(maker, settings, train, test)
         assert maker.features.ids.tolist() == expected
         assert maker.features._filled.all()
-        assert len(maker.neighbors) == (4 if scope == "all" else 2)
-        labelled = maker.store.has_forces[list(maker.neighbors._kept)]
-        assert labelled.all()
 
 
 def test_features_are_copied_when_first_used_and_never_again(maker):
@@ -166,46 +153,6 @@ def test_kept_features_are_those_of_the_store(maker, seed):
         assert found.counts == expected.counts
         np.testing.assert_array_equal(found.structure, expected.structure)
         np.testing.assert_array_equal(found.row_of_atom, expected.row_of_atom)
-
-
-def test_kept_neighbours_are_those_of_a_search(maker):
-    found_for = []
-
-    def find(ids):
-        found_for.append(ids.tolist())
-        return maker.find_edges(ids)
-
-    kept = KeptEdges(find, maker.store.n_atoms, [np.arange(0, 30, 3)], 4)
-    for ids in ([0, 1, 3], [0, 0, 6, 7], [0, 3, 6, 9, 12], [0, 3, 6, 9]):
-        edges, expected = kept.edges(np.array(ids)), maker.find_edges(np.array(ids))
-        for name in ("ptr", "neighbor", "vectors"):
-            a, b = getattr(edges, name), getattr(expected, name)
-            np.testing.assert_array_equal(a, b)
-            assert a.dtype == b.dtype
-    assert found_for == [[0, 1, 3], [6, 7], [9, 12]]
-    assert len(kept) == 4
-
-
-def test_edges_split_and_joined_are_the_same(maker):
-    ids = np.array([3, 4, 5, 17])
-    edges = maker.find_edges(ids)
-    parts = split_edges(edges, maker.store.n_atoms[ids])
-    for k, i in enumerate(ids):
-        np.testing.assert_array_equal(parts[k].neighbor, maker.find_edges(np.array([i])).neighbor)
-    for order in itertools.islice(itertools.permutations(range(4)), 6):
-        joined = join_edges([parts[k] for k in order])
-        assert joined.n_edges == edges.n_edges
-    again = join_edges(parts)
-    np.testing.assert_array_equal(again.ptr, edges.ptr)
-    np.testing.assert_array_equal(again.vectors, edges.vectors)
-
-
-def test_neighbours_are_not_searched_again(features, tmp_path, monkeypatch):
-    searched, find = [], BatchMaker.find_edges
-    monkeypatch.setattr(BatchMaker, "find_edges", lambda self, ids: searched.extend(ids.tolist()) or find(self, ids))
-    trained(features, tmp_path / "run", cache_neighbors=True)
-    assert searched
-    assert len(searched) == len(set(searched)), "each structure once, in three epochs with validation"
 
 
 @pytest.mark.gpu
