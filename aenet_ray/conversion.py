@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from aenet_ray import legacy
+from aenet_ray.datasets.aenet_python import convert_training_file
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import AenetRayError, CheckpointError, StoreError, StructureError, UnsafeFileError
+from aenet_ray.errors import AenetRayError, CheckpointError, ConfigError, StoreError, StructureError, UnsafeFileError
 from aenet_ray.legacy import model_file as aenet_python
 from aenet_ray.legacy.caches import derivative_cache, feature_cache
 from aenet_ray.legacy.training_hdf5 import DESCRIPTOR_KEYS, TrainingFile
@@ -75,6 +76,10 @@ def convert(
             converted as it is.
     """
     source, output = Path(source), Path(output)
+    if on_error not in ("raise", "skip") or energies not in ("auto", "cohesive", "total"):
+        raise ConfigError(
+            f"on_error={on_error!r}, energies={energies!r}; expected raise or skip, and auto, cohesive or total."
+        )
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file.")
     if source.is_dir():
@@ -124,7 +129,8 @@ def _training(source: Path, output: Path, check: bool, options: dict[str, Any]) 
     with TrainingFile(source) as file:
         settings = file.filter_settings  # damaged ones are found before the work
         notes = _check_caches(file) if check else []
-    built = build_store(source, output, allow_duplicates=True, **options)
+    skip = options.pop("on_error") == "skip"
+    built = convert_training_file(source, output, skip_errors=skip, **options)
     if settings.enabled:
         notes.append(
             f"The file was built with max_energy {settings.max_referenced_energy_per_atom} eV/atom: structures above "
@@ -132,7 +138,9 @@ def _training(source: Path, output: Path, check: bool, options: dict[str, Any]) 
         )
     if settings.atomic_energies:
         energies = ", ".join(f"{s}: {e!r}" for s, e in settings.atomic_energies.items())
-        notes.append(f"Its atomic energies are for the training configuration: atomic_energies: {{{energies}}}.")
+        notes.append(
+            f"Its atomic energies, which HDF5StructureDataset finds in the new file: atomic_energies: {{{energies}}}."
+        )
     return Converted(built.path, "training", built, notes)
 
 

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aenet_ray import legacy
+from aenet_ray.datasets.aenet_python import converted_beside
 from aenet_ray.datasets.base import BaseDataset
 from aenet_ray.datasets.database import (
     Settings,
@@ -44,7 +46,8 @@ class HDF5StructureDataset(BaseDataset):
 
     Args:
         descriptor: Makes the features; None takes the file's, if it has one.
-        database_file: The file: written by ``build_database``, or any structure store.
+        database_file: The file: written by ``build_database``, any structure store, or aenet-python's training HDF5,
+            of which a store is made, once, in ``NAME.converted.h5`` beside it.
         sources: What to build from: paths (directories, tar archives), SourceRecords, Structures, or a
             SourceCollection; all of one kind.
         mode: 'build' opens nothing before ``build_database``; 'load' opens what must be there; 'auto' opens it if it
@@ -157,7 +160,8 @@ class HDF5StructureDataset(BaseDataset):
     def _open(self) -> None:
         check_is_there(self.database_file)
         self.close()
-        store = StructureStore(self.database_file)
+        path = self.database_file
+        store = StructureStore(converted_beside(path) if legacy.kind_of(path) == "training" else path)
         settings = Settings.read(store.file.attrs, self.database_file)
         self.descriptor = chosen_descriptor(self._given_descriptor, settings.descriptor, self.database_file)
         # What is given now comes before what the file was built with.

@@ -86,7 +86,7 @@ def build_store(
             for parsed in run(parse_task, tasks(cut(part), options)):
                 writer.append(gate.admit(parsed))
                 bar(parsed.n_bytes, writer.n_structures, len(gate.skipped))
-        report = _write_skipped(output, gate.skipped)
+        report = write_skipped(output, gate.skipped)
         if writer.n_structures == 0 and gate.skipped:
             raise StructureError(
                 f"{output}: nothing to store, everything was left out, first because of: "
@@ -157,7 +157,7 @@ def process_map(workers: int) -> MapFunction:
     return run
 
 
-def _write_skipped(output: str | os.PathLike[str], skipped: list[Skipped]) -> Path | None:
+def write_skipped(output: str | os.PathLike[str], skipped: list[Skipped]) -> Path | None:
     """The report beside the store; one of an earlier build is removed if nothing was left out now."""
     path = Path(f"{os.fspath(output)}.skipped.csv")
     if not skipped:

@@ -21,7 +21,7 @@ from potentials import golden, random_potential
 from trnset_text import write_trnset_text
 
 from aenet_ray.conversion import convert
-from aenet_ray.errors import CheckpointError, StoreError, StructureError, UnsafeFileError
+from aenet_ray.errors import CheckpointError, ConfigError, StoreError, StructureError, UnsafeFileError
 from aenet_ray.legacy.training_hdf5 import TrainingFile
 from aenet_ray.potential import TorchANNPotential
 from aenet_ray.structures.readers import read_structures
@@ -209,6 +209,8 @@ ROWS: list[tuple[str, Callable[[Path], object], type[Exception], str]] = [
     ("HDF5 head only", cut(8), StoreError, r"training\.h5: (truncated|not an HDF5 file, or damaged)"),
     ("onto itself", in_place, StructureError, "is the input; write the new file under another name"),
     ("into no folder", lambda tmp: convert(unpacked("training.h5", tmp), tmp / "no" / "new.h5"), StoreError, "cannot write a structure store here"),
+    ("on_error unknown", lambda tmp: convert(unpacked("older.h5", tmp), tmp / "new.h5", on_error="ignore"), ConfigError, "on_error='ignore', .*expected raise or skip"),
+    ("energies unknown", lambda tmp: convert(unpacked("trnset.h5", tmp), tmp / "new.h5", energies="free"), ConfigError, "energies='free'; expected .*auto, cohesive or total"),
     ("our model", ours, CheckpointError, r"ours\.pt: is a model file of aenet_ray already"),
     # training HDF5
     ("no table", old(gone("entries/meta")), StoreError, "entries/meta is missing"),
