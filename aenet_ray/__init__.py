@@ -47,6 +47,8 @@ __all__ = [
     "TuneResults",
     "build_store",
     "iter_composition_energy_samples_from_files",
+    "read_energy_file",
+    "read_force_file",
     "train_test_split",
     "train_test_split_dataset",
     "tune",
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
         ScalingConfig,
         TorchTrainingConfig,
     )
+    from aenet_ray.training.prediction_files import read_energy_file, read_force_file
     from aenet_ray.tuning.config import TuneConfig
     from aenet_ray.tuning.results import TuneResults
     from aenet_ray.tuning.run import tune
@@ -115,6 +118,8 @@ else:
         "TrainOut": "train_out",
         "build_store": "structures.build",
         "iter_composition_energy_samples_from_files": "reference_energies.samples",
+        "read_energy_file": "training.prediction_files",
+        "read_force_file": "training.prediction_files",
         "train_test_split": "datasets.split",
         "train_test_split_dataset": "datasets.split",
         "TuneConfig": "tuning.config",

@@ -166,6 +166,21 @@ def test_follower_shows_an_epoch_once(tmp_path):
     assert [last for _, last in shown.calls] == [False] * 4 + [True]
 
 
+def test_follower_of_a_run_that_ends_early(tmp_path, caplog):
+    """Its last epoch is the last, and the final rewrite of the file no restart."""
+    shown = Shown(tmp_path / "history.csv", 9)
+    shown.follower.config = TorchTrainingConfig(early_stopping_patience=2)
+    with caplog.at_level(logging.INFO, "aenet_ray"):
+        for waited in range(3):
+            row = {"epoch": float(waited), "epoch_time": 0.1, "epochs_without_improvement": float(waited)}
+            shown.history.append(row)
+            shown.poll()
+        shown.history.rewrite()
+        assert shown.poll() == []
+    assert shown.calls == [(0, False), (1, False), (2, True)]
+    assert "started again" not in caplog.text
+
+
 def test_follower_after_a_restart(tmp_path, caplog):
     shown = Shown(tmp_path / "history.csv", 9)
     shown.grow(5)
