@@ -27,7 +27,7 @@ def main() -> None:
     committee = TorchCommitteePotential({"Ti": layers, "O": layers}, descriptor)
 
     config = TorchTrainingConfig(
-        iterations=60,
+        iterations=40,
         method=Adam(mu=0.01, batchsize=16),
         split_seed=1,  # one split for all members
         atomic_energies=ATOMIC_ENERGIES,
@@ -38,8 +38,7 @@ def main() -> None:
     predicted = committee.predict(DATA, eval_forces=True)
     print(predicted.to_dataframe()[["identifier", "energy_mean", "energy_std"]].head(3).to_string())
     print("where the members disagree most:")
-    for member in predicted.top_uncertain(3):
-        print(f"  {member.energy_std:.3f} eV")
+    print(predicted.top_uncertain(3).to_dataframe()[["identifier", "energy_std"]].to_string())
 
     again = TorchCommitteePotential.from_directory(result.output_dir)
     print(f"read back: {again.predict(DATA).energy_std.mean():.4f} eV mean spread")

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from ase import units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from aenet_ray import Adam, AenetCalculator, ChebyshevDescriptor, TorchANNPotential, TorchTrainingConfig
@@ -44,7 +42,7 @@ def main() -> None:
     predicted = potential.predict(DATA, eval_forces=True)
     atoms = predicted.to_structures()[0].to_ase()
     atoms.calc = AenetCalculator(out.run_dir / "tio2.pt")
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(1))
+    atoms.rattle(0.02, seed=1)
     dynamics = VelocityVerlet(atoms, timestep=1.0 * units.fs)
     before = atoms.get_total_energy()
     dynamics.run(20)

@@ -31,15 +31,15 @@ def main() -> None:
     dataset.build_database(build_workers=2, persist_features=True)
 
     sample = dataset[0]
-    print(f"{len(dataset)} structures; {dataset.get_structure_identifier(0)}: features {tuple(sample['features'].shape)}")
+    print(
+        f"{len(dataset)} structures; {dataset.get_structure_identifier(0)}: features {tuple(sample['features'].shape)}"
+    )
 
     train, test = train_test_split_dataset(dataset, test_fraction=0.2, seed=1)
     layers = [(15, "tanh"), (15, "tanh")]
     potential = TorchANNPotential({"Ti": layers, "O": layers}, descriptor)
     config = TorchTrainingConfig(iterations=30, method=Adam(mu=0.01, batchsize=16), seed=1)
-    out = potential.train(
-        train_dataset=train, test_dataset=test, config=config, scaling=ScalingConfig(num_workers=2)
-    )
+    out = potential.train(train_dataset=train, test_dataset=test, config=config, scaling=ScalingConfig(num_workers=2))
     print(out.errors.tail(3).to_string(float_format="%.4f"))
 
     predicted = potential.predict_dataset(test)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
 from aenet_ray.errors import StructureError
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -120,3 +123,9 @@ class Structure:
     def is_periodic(self) -> bool:
         """Whether a cell is present (aenet-python's meaning)."""
         return self.cell is not None
+
+    def to_ase(self) -> Atoms:
+        """As ASE ``Atoms``, with the labels in a calculator where ASE looks for them."""
+        from aenet_ray.structures.ase_io import to_ase
+
+        return to_ase(self)
