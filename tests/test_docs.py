@@ -13,7 +13,8 @@ import yaml
 from aenet_ray.cli.main import COMMANDS, _parse, _parser
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+FOLDERS = (".", "benchmarks", "cluster_configs", "examples/data", "tests/data")
+PAGES = sorted([*(ROOT / folder / "README.md" for folder in FOLDERS), *ROOT.glob("docs/*.md")])
 TRIED = ("data", "training")
 """Pages whose Python blocks run as they stand, on the demo's structures under the name ``tio2.tar.gz``."""
 
