@@ -10,7 +10,15 @@ import torch
 from dataset_samples import REFERENCES
 from torch.utils.data import Subset
 
-from aenet_ray import Adam, ChebyshevDescriptor, HDF5StructureDataset, RunConfig, TorchANNPotential, TorchTrainingConfig
+from aenet_ray import (
+    Adam,
+    ChebyshevDescriptor,
+    HDF5StructureDataset,
+    RunConfig,
+    ScalingConfig,
+    TorchANNPotential,
+    TorchTrainingConfig,
+)
 from aenet_ray.datasets import CachedStructureDataset, StructureDataset, train_test_split, train_test_split_dataset
 from aenet_ray.errors import ConfigError, TrainingError
 from aenet_ray.features import featurize as featurize_module
@@ -231,3 +239,18 @@ def test_a_run_on_a_dataset_is_resumed(train, tio2, descriptor, tmp_path):
     fewer = StructureDataset([replace(s) for s in tio2[:9]], descriptor, atomic_energies=REFERENCES)
     with pytest.raises(TrainingError, match="began with other settings"):
         potential.train(dataset=fewer, config=settings(iterations=4), run=again)
+
+
+@pytest.mark.ray
+def test_workers_train_on_a_database(train, tio2, descriptor, tmp_path, ray_local, monkeypatch):
+    """Two workers on Ray, with the features of the file: the weights of one process without Ray."""
+    monkeypatch.setattr("aenet_ray.potential._on_ray", lambda _: lambda *_: pytest.fail("features are made again"))
+    dataset = HDF5StructureDataset(descriptor, tmp_path / "d.h5", tio2, atomic_energies=REFERENCES)
+    dataset.build_database(False, persist_features=True)
+    part = Subset(dataset, [12, 3, 4, 9, 1, 0, 7, 15, 10, 2])
+    config = settings(force_weight=0.3)
+    alone = train(config, dataset=part)
+    scaling = ScalingConfig(num_workers=2)
+    together = train(config, "ray", dataset=part, scaling=scaling)
+    assert together[1] == alone[1]
+    torch.testing.assert_close(together[0], alone[0], rtol=0, atol=1e-9)
