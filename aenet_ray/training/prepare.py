@@ -273,7 +273,7 @@ def prepare_run(
     fitted = None
     if config.atomic_energies == "fit" and start is None:
         fitted, split = fit_references(config, store, seed, split, wanted)
-    energies = choose_references(config, store, fitted or known.get("atomic_energies"), wanted)
+    energies = choose_references(config, store, fitted or _known_references(known), wanted)
     per_atom = cohesive_per_atom(store, reference_array(energies, model.descriptor))
     ids = filtered(store, config, per_atom, wanted)
     chosen = choose_split(config, ids, seed, split)
@@ -320,6 +320,12 @@ def prepare_run(
         write_model_file(run_dir / RESUME, start | waited)
     spec.save(run_dir)
     return spec
+
+
+def _known_references(known: Mapping[str, Any]) -> dict[str, float]:
+    """Those of a checkpoint; a zero beside others stands for a species that its data did not have."""
+    energies = known.get("atomic_energies") or {}
+    return {s: e for s, e in energies.items() if e} or dict(energies)
 
 
 def _check_checkpoints(run_dir: Path, config: TorchTrainingConfig) -> None:

@@ -255,3 +255,24 @@ def test_the_bar_counts_the_epochs_that_are_added(structures, folder, first, mon
     monkeypatch.setattr(driver, "progress_bar", bar)
     run(structures, folder, "counted", first, iterations=3)
     assert (totals, sum(steps)) == ([3], 3)
+
+
+def test_a_species_that_is_new_needs_its_reference(structures, folder):
+    """A checkpoint's zero for a species that its data did not have is no energy to train with."""
+    few = [s for s in structures if s.n_atoms <= 24][:12]
+    descriptor = type(small_descriptor())(["Ti", "O", "Si"], 5, 4.5, 3, 3.5)
+
+    def train(data, name, **more):
+        potential = TorchANNPotential({s: [(4, "tanh")] for s in descriptor.species}, descriptor)
+        given = {"iterations": 1, "method": Adam(batchsize=4)} | more.pop("config", {})
+        settings = TorchTrainingConfig(**(QUIET | given))
+        return potential.train(data, config=settings, run=RunConfig(name=name, storage_path=str(folder)), **more)
+
+    first = train(few, "without", config={"atomic_energies": ATOMIC_ENERGIES})
+    silicon = [type(s)(s.positions, ["Si" if a == "Ti" else a for a in s.species], s.energy, cell=s.cell) for s in few]
+    with pytest.raises(ConfigError, match="atomic_energies: none for Si; given are Ti, O"):
+        train(silicon, "with", resume_from=first.run_dir / "model.pt")
+    given = ATOMIC_ENERGIES | {"Si": -100.0}
+    with pytest.warns(UserWarning, match="the training structures are not those of the checkpoint"):
+        out = train(silicon, "with", resume_from=first.run_dir / "model.pt", config={"atomic_energies": given})
+    assert RunSpec.load(out.run_dir).atomic_energies == given

@@ -227,3 +227,21 @@ def test_a_seeded_run_is_reproducible(features, tmp_path):
     for a, b in zip(ends[0].model.parameters(), ends[1].model.parameters(), strict=True):
         assert torch.equal(a, b)
     assert ends[0].history["train_loss"] == ends[1].history["train_loss"]
+
+
+def test_the_plateau_schedule_is_torchs(features, tmp_path):
+    """Stepped with the validation loss once an epoch, before the learning rate of that epoch is written down."""
+    changes = {"use_scheduler": True, "scheduler_patience": 1, "scheduler_factor": 0.3, "scheduler_min_lr": 2e-3}
+    run_dir = prepare(features, tmp_path / "run", config(iterations=12, method=Adam(mu=0.08, batchsize=9), **changes))
+    run_training(run_dir, Solo(), torch.device("cpu"))
+    history = {k: v.tolist() for k, v in read_model_file(run_dir / "model.pt")["training_history"].items()}
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.08)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="min", factor=0.3, patience=1, min_lr=2e-3, threshold=1e-4, cooldown=0, eps=1e-8
+    )
+    expected = []
+    for loss in history["test_loss"]:
+        schedule.step(loss)
+        expected.append(optimizer.param_groups[0]["lr"])
+    assert history["learning_rate"] == pytest.approx(expected, rel=1e-12)
+    assert len(set(expected)) > 2, "nothing was reduced, nothing tested"
