@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,18 +22,14 @@ from aenet_ray.models.normalization import Normalization, energy_normalization
 from aenet_ray.reference_energies.least_squares import CompositionFit, explain_rank
 from aenet_ray.structures.split import split_indices
 from aenet_ray.structures.structure import FloatArray, IntArray
-from aenet_ray.training import checkpoint
 from aenet_ray.training.config import TorchTrainingConfig
 from aenet_ray.training.loggers import check_loggers
-from aenet_ray.training.plan import ForceSubset
 from aenet_ray.training.resume import check_atomic_energies
+from aenet_ray.training.run_checks import check_checkpoints, check_forces, check_validation
 from aenet_ray.training.run_folder import holds_run
 from aenet_ray.training.spec import RESUME, RunSpec
 
 logger = logging.getLogger(__name__)
-
-FEW = 10
-"""A validation set of fewer structures is warned of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +259,7 @@ def prepare_run(
         ConfigError: Settings do not fit the data.
     """
     check_loggers(loggers)
-    _check_checkpoints(run_dir, config)
+    check_checkpoints(run_dir, config)
     known = start or {}
     if start is not None:
         check_atomic_energies(config.atomic_energies, known.get("atomic_energies") or {}, "resume_from")
@@ -277,8 +272,8 @@ def prepare_run(
     per_atom = cohesive_per_atom(store, reference_array(energies, model.descriptor))
     ids = filtered(store, config, per_atom, wanted)
     chosen = choose_split(config, ids, seed, split)
-    _check_forces(store, config, chosen)
-    _check_validation(config, len(chosen.test_ids))
+    check_forces(store, config, chosen.train_ids)
+    check_validation(config, len(chosen.test_ids))
     logger.info(
         "training on %d structures, validating on %d, %d left out by filters; seed %d",
         len(chosen.train_ids), len(chosen.test_ids),
@@ -326,70 +321,3 @@ def _known_references(known: Mapping[str, Any]) -> dict[str, float]:
     """Those of a checkpoint; a zero beside others stands for a species that its data did not have."""
     energies = known.get("atomic_energies") or {}
     return {s: e for s, e in energies.items() if e} or dict(energies)
-
-
-def _check_checkpoints(run_dir: Path, config: TorchTrainingConfig) -> None:
-    """A run begins at the newest checkpoint it finds: there must be none of another run, and room for its own."""
-    folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
-    if folder is None:
-        return
-    if checkpoint.numbered(folder):
-        raise TrainingError(
-            f"{folder}: holds checkpoints of another run. Choose another checkpoint_dir or run.name, or delete them."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise TrainingError(
-            f"{folder}: no checkpoint can be written there ({error}). Choose another checkpoint_dir."
-        ) from None
-
-
-def _check_validation(config: TorchTrainingConfig, n: int) -> None:
-    """Say what a validation set of n structures is too small for.
-
-    Raises:
-        ConfigError: Early stopping has nothing to watch.
-    """
-    plateau = config.use_scheduler and config.scheduler == "plateau"
-    if n == 0 and config.early_stopping_patience is not None:
-        raise ConfigError(
-            f"early_stopping_patience={config.early_stopping_patience} watches the validation loss, and there are no "
-            "validation structures. Raise testpercent or give test_dataset, or leave it out."
-        )
-    if n == 0 and plateau:
-        warnings.warn(
-            "use_scheduler: without validation structures the learning rate is never reduced; raise testpercent, or "
-            "set scheduler to 'cosine'.",
-            stacklevel=3,
-        )
-    if 0 < n < FEW:
-        uses = {"the scheduler": plateau, "best_model.pt": config.save_best and config.checkpoint_dir is not None}
-        for name, used in uses.items():
-            if used:
-                warnings.warn(
-                    f"only {n} validation structures: {name} follows their loss, which is mostly chance; raise "
-                    "testpercent or give more data.",
-                    stacklevel=3,
-                )
-
-
-def _check_forces(store: FeatureStore, config: TorchTrainingConfig, split: Split) -> None:
-    if config.force_weight == 0:
-        return
-    labelled = store.has_forces[split.train_ids]
-    if not labelled.any():
-        raise TrainingError(
-            f"force_weight={config.force_weight}, but none of the {len(split.train_ids)} training structures has "
-            "forces. Give data with forces, or set force_weight to 0."
-        )
-    subset = ForceSubset(
-        labelled, config.force_fraction, config.force_min_structures_per_epoch, config.force_sampling, 0
-    )
-    if config.force_weight == 1 and config.force_fraction < 1 and not subset.size():
-        raise ConfigError(
-            f"force_weight=1 and force_fraction={config.force_fraction} use no forces of {labelled.sum()} structures "
-            "and no energies: nothing to train on. Raise force_fraction or force_min_structures_per_epoch."
-        )
