@@ -129,6 +129,21 @@ def _hint(name: str, known: list[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
 
 
+def checked_record(value: Any, kind: type[C], name: str) -> C:
+    """An argument that should be a record; the defaults where it is None.
+
+    Raises:
+        ConfigError: It is something else; a TypeError as well.
+    """
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise SignatureError(
+            f"{name}: expected {kind.__name__}(...), found {type(value).__name__} {reprlib.repr(value)}."
+        )
+    return value
+
+
 def warn_user(message: str, category: type[Warning]) -> None:
     """Warn at the line that called aenet_ray, however many of ours and of pydantic's calls lie between."""
     frame, level = sys._getframe(1), 2

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aenet_ray.config import checked_record
 from aenet_ray.datasets.inputs import Inputs, check_inputs, collect_inputs, dataset_features, iterate
 from aenet_ray.datasets.resolve import root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
@@ -108,8 +109,8 @@ class TorchANNPotential:
             ConfigError, StructureError, TrainingError: Input does not fit; before any worker starts.
             FileNotFoundError, CheckpointError: Training cannot go on from ``resume_from``.
         """
-        config, run = config or TorchTrainingConfig(), run or RunConfig()
-        check_together(config, scaling)
+        config, run = checked_record(config, TorchTrainingConfig, "config"), checked_record(run, RunConfig, "run")
+        check_together(config, None if scaling is None else checked_record(scaling, ScalingConfig, "scaling"))
         given = (structures, dataset, train_dataset, test_dataset)
         check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
         run_dir = new_run_dir(run)
@@ -162,7 +163,11 @@ class TorchANNPotential:
             DescriptorError: A species is unknown to the descriptor.
         """
         return predict_structures(
-            self.model, iterate(structures), config or PredictionConfig(), forces=eval_forces, stress=eval_stress
+            self.model,
+            iterate(structures),
+            checked_record(config, PredictionConfig, "config"),
+            forces=eval_forces,
+            stress=eval_stress,
         )
 
     def predict_dataset(
@@ -179,7 +184,11 @@ class TorchANNPotential:
         """
         known = dataset_features(dataset, self.descriptor)
         out = predict_structures(
-            self.model, iterate(dataset), config or PredictionConfig(), forces=eval_forces, known=known
+            self.model,
+            iterate(dataset),
+            checked_record(config, PredictionConfig, "config"),
+            forces=eval_forces,
+            known=known,
         )
         root, positions = root_of(dataset)
         out.identifiers = [root.get_structure_identifier(int(i)) for i in positions]

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from aenet_ray import __version__
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(parser, argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("aenet_ray").setLevel(logging.WARNING if options.quiet else logging.INFO)
+    # Python shows these to programmers only; here they are about the user's own file.
+    warnings.filterwarnings("default", "^.* is an old name of aenet-python's", DeprecationWarning)
     if not hasattr(options, "func"):
         parser.print_help()
         return 2

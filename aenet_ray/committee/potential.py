@@ -14,6 +14,7 @@ from aenet_ray.committee.layout import CommitteeMetadata, member_name
 from aenet_ray.committee.predict_result import TorchCommitteePredictResult
 from aenet_ray.committee.train import begun, prepare_members, train_members
 from aenet_ray.committee.train_result import TorchCommitteeTrainResult
+from aenet_ray.config import checked_record
 from aenet_ray.datasets.inputs import check_inputs, collect_inputs, iterate
 from aenet_ray.datasets.resolve import root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
@@ -85,7 +86,7 @@ class TorchCommitteePotential:
             ConfigError, StructureError, TrainingError: Input does not fit; before any member starts.
             TrainingError: Members failed; the metadata and all other members are written by then.
         """
-        config, committee = config or TorchTrainingConfig(), _given(committee_config)
+        config, committee = checked_record(config, TorchTrainingConfig, "config"), _given(committee_config)
         given = (structures, dataset, train_dataset, test_dataset)
         check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
         directory = _folder(committee, run)
@@ -191,7 +192,7 @@ class TorchCommitteePotential:
             raise CommitteeError("the committee has no members yet: train it, or read one with from_directory.")
         check_aggregation(aggregation, reference_member, self.num_members)
         models = [m.model for m in self.members]
-        return predict_members(models, structures, config or PredictionConfig(), forces=forces)
+        return predict_members(models, structures, checked_record(config, PredictionConfig, "config"), forces=forces)
 
     @classmethod
     def from_directory(cls, path: str | Path, device: str | None = None) -> TorchCommitteePotential:
