@@ -59,10 +59,8 @@ class AenetCommitteeCalculator(Calculator):
         want_stress = "stress" in properties and bool(self.atoms.pbc.all())
         want_forces = want_stress or "forces" in properties or "forces_std" in properties
         described = DescribedBlock.of(self.committee.descriptor, one_structure(self.atoms))
-        found = [
-            predict_described(m.model, described, forces=want_forces, stress=want_stress)
-            for m in self.committee.members
-        ]
+        models = [m.model for m in self.committee.members]
+        found = predict_described(models, described, forces=want_forces, stress=want_stress)
         energies = np.array([r.energy[0] for r in found])
         self.results |= {"energy": float(energies.mean()), "free_energy": float(energies.mean())}
         self.results |= {"energies": np.mean([r.atom_energies for r in found], axis=0)}

@@ -15,11 +15,12 @@ from aenet_ray.committee.predict_result import TorchCommitteePredictResult
 from aenet_ray.committee.train import begun, prepare_members, train_members
 from aenet_ray.committee.train_result import TorchCommitteeTrainResult
 from aenet_ray.config import checked_record
-from aenet_ray.datasets.inputs import check_inputs, collect_inputs, iterate
+from aenet_ray.datasets.inputs import check_inputs, collect_inputs, dataset_features, iterate
 from aenet_ray.datasets.resolve import root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import CommitteeError, ConfigError, TrainingError
-from aenet_ray.inference.predict import PredictionConfig, predict_members
+from aenet_ray.features.featurize import KnownFeatures
+from aenet_ray.inference.predict import PredictionConfig, PredictOut, predict_members
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.network import Architecture
 from aenet_ray.potential import TorchANNPotential, input_features
@@ -147,18 +148,10 @@ class TorchCommitteePotential:
             ConfigError: Another aggregation, or no such member.
             StructureError, DescriptorError: As of :meth:`TorchANNPotential.predict`.
         """
-        identifiers: list[str] = []
-
-        def named() -> Iterator[Structure]:
-            for i, structure in enumerate(iterate(structures)):
-                identifiers.append(identifier(structure, i))
-                yield structure
-
-        outs = self._predict(named(), eval_forces, config, aggregation, reference_member)
-        n = len(identifiers)
-        return TorchCommitteePredictResult(
-            outs, np.arange(n), [None] * n, identifiers, aggregation, int(reference_member)
-        )
+        outs = self._predict(iterate(structures), eval_forces, config, aggregation, reference_member)
+        names = outs[0].identifiers
+        none: list[int | None] = [None] * len(names)
+        return TorchCommitteePredictResult(outs, np.arange(len(names)), none, names, aggregation, int(reference_member))
 
     def predict_dataset(
         self,
@@ -170,10 +163,12 @@ class TorchCommitteePotential:
     ) -> TorchCommitteePredictResult:
         """Predict for a dataset of aenet_ray's or a torch Subset of one; as :meth:`predict`.
 
-        ``source_indices`` of the result are places in the dataset under all Subsets, ``identifiers`` its names.
+        Features that it keeps are used. ``source_indices`` of the result are places in the dataset under all Subsets,
+        ``identifiers`` its names.
         """
         root, places = root_of(dataset)
-        outs = self._predict(iterate(dataset), eval_forces, config, aggregation, reference_member)
+        known = dataset_features(dataset, self.descriptor)
+        outs = self._predict(iterate(dataset), eval_forces, config, aggregation, reference_member, known)
         indices = [int(i) for i in places]
         names = [root.get_structure_identifier(i) for i in indices]
         return TorchCommitteePredictResult(
@@ -187,12 +182,14 @@ class TorchCommitteePotential:
         config: PredictionConfig | None,
         aggregation: Aggregation,
         reference_member: int,
-    ) -> list[Any]:
+        known: KnownFeatures | None = None,
+    ) -> list[PredictOut]:
         if not self.members:
             raise CommitteeError("the committee has no members yet: train it, or read one with from_directory.")
         check_aggregation(aggregation, reference_member, self.num_members)
         models = [m.model for m in self.members]
-        return predict_members(models, structures, checked_record(config, PredictionConfig, "config"), forces=forces)
+        checked = checked_record(config, PredictionConfig, "config")
+        return predict_members(models, structures, checked, forces=forces, known=known)
 
     @classmethod
     def from_directory(cls, path: str | Path, device: str | None = None) -> TorchCommitteePotential:
@@ -309,13 +306,6 @@ def _check_alike(first: TorchANNPotential, other: TorchANNPotential, name: str, 
 def _parameters(descriptor: ChebyshevDescriptor) -> dict[str, Any]:
     """What its numbers depend on."""
     return {k: v for k, v in descriptor.config().items() if k not in ("device", "dtype", "backend")}
-
-
-def identifier(structure: Structure, i: int) -> str:
-    """Its name, else where it came from, else its place."""
-    if structure.name:
-        return structure.name
-    return structure.source if structure.source != "<memory>" else f"structure_{i:06d}"
 
 
 def described(dataset: Any) -> str:

@@ -191,21 +191,30 @@ class ChebyshevDescriptor:
         Args:
             edges: Neighbours.
             species_index: (n_atoms,).
-            g: Derivative of the energy with respect to the features, (n_atoms, F).
+            g: Derivative of the energy with respect to the features, (n_atoms, F); or several, (k, n_atoms, F), of
+                energies on the same neighbours: k times as much work, less what they share.
             structure_offsets: First atom of every structure and the end of the last, (n_structures + 1,);
                 given, the virial is returned.
 
         Returns:
             dE/dr, (n_atoms, 3), the negative of the forces; and sum over edges of r_a (dE/dr)_b,
-            (n_structures, 3, 3), or None. Divided by the volume the latter is the stress.
+            (n_structures, 3, 3), or None. Divided by the volume the latter is the stress. With a leading axis (k,) if
+            g has one.
         """
-        g = checked_rows("g", g, (edges.n_atoms, self.n_features))
+        one, shape = np.ndim(g) == 2, (edges.n_atoms, self.n_features)
+        g = checked_rows("g", g, shape if one else (len(g), *shape))
+        many = g[None] if one else g
         if self.backend == "torch":
-            return operators.torch_vjp(self, edges, species_index, g, structure_offsets)
-        offsets, n = checked_offsets(structure_offsets, edges.n_atoms)
-        grad, virial = np.zeros((edges.n_atoms, 3)), np.zeros((n, 3, 3))
-        vjp_kernel(*self._kernel_input(edges, species_index), g, offsets, n > 0, grad, virial)
-        return grad, None if structure_offsets is None else virial
+            pairs = [operators.torch_vjp(self, edges, species_index, each, structure_offsets) for each in many]
+            grad = np.stack([gradient for gradient, _ in pairs])
+            virial = np.array([v for _, v in pairs if v is not None])
+        else:
+            offsets, n = checked_offsets(structure_offsets, edges.n_atoms)
+            grad, virial = np.zeros((len(many), edges.n_atoms, 3)), np.zeros((len(many), n, 3, 3))
+            vjp_kernel(*self._kernel_input(edges, species_index), many, offsets, n > 0, grad, virial)
+        if structure_offsets is None:
+            return grad[0] if one else grad, None
+        return (grad[0], virial[0]) if one else (grad, virial)
 
     def jvp(
         self,

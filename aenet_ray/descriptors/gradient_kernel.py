@@ -187,12 +187,15 @@ def add_virial(n, s, cap, virial):
 def vjp_kernel(
     ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta, expand, g, offsets, want_virial, grad, virial
 ):
-    """J^T g: adds to ``grad`` (n_atoms, 3) and ``virial`` (n_structures, 3, 3)."""
+    """J^T g of every g, (k, n_atoms, F): adds to ``grad`` (k, n_atoms, 3) and ``virial`` (k, n_structures, 3, 3).
+
+    What does not depend on g, neighbours and moments, is made once for all.
+    """
     rows = len(beta)
     s, cap = scratch_for(ptr)
     half = nr + na + 2
     size = 4 * rows + 18
-    buffer, sums, slopes = aligned(8 * size), aligned(size), aligned(4 * rows)
+    buffer, moments, sums, slopes = aligned(8 * size), aligned(size), aligned(size), aligned(4 * rows)
     coefficients = np.zeros(4 * (nr + 1))
     structure = 0
     for i in range(len(ptr) - 1):
@@ -201,16 +204,20 @@ def vjp_kernel(
         n, count = load_center(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), ra, neighbor, vectors, weight, s, cap)
         if count > 1:
             moment_sums(count, ra, na, multi, beta, s, cap, buffer)
-            sum_lanes(buffer, 4 * rows + 2, sums)
-            own = angular_coefficients(g, i, nr + 1, na, expand, sums, 0, slopes)
-            weighted_own = 0.0
+            sum_lanes(buffer, 4 * rows + 2, moments)
+        for k in range(len(g)):
+            if count > 1:
+                for c in range(4 * rows + 2):
+                    sums[c] = moments[c]
+                own = angular_coefficients(g[k], i, nr + 1, na, expand, sums, 0, slopes)
+                weighted_own = 0.0
+                if multi:
+                    weighted_own = angular_coefficients(g[k], i, half + nr + 1, na, expand, sums, 2 * rows, slopes)
+                angular_gradient(count, ra, na, multi, beta, sums, slopes, own, weighted_own, s, cap)
+            radial_coefficients(g[k], i, 0, nr, rr, coefficients, 0)
             if multi:
-                weighted_own = angular_coefficients(g, i, half + nr + 1, na, expand, sums, 2 * rows, slopes)
-            angular_gradient(count, ra, na, multi, beta, sums, slopes, own, weighted_own, s, cap)
-        radial_coefficients(g, i, 0, nr, rr, coefficients, 0)
-        if multi:
-            radial_coefficients(g, i, half, nr, rr, coefficients, 2)
-        edge_gradient(n, count, rr, nr, ra, coefficients, s, cap)
-        scatter(i, ptr[i], ptr[i + 1], neighbor, s, cap, grad)
-        if want_virial:
-            add_virial(n, s, cap, virial[structure])
+                radial_coefficients(g[k], i, half, nr, rr, coefficients, 2)
+            edge_gradient(n, count, rr, nr, ra, coefficients, s, cap)
+            scatter(i, ptr[i], ptr[i + 1], neighbor, s, cap, grad[k])
+            if want_virial:
+                add_virial(n, s, cap, virial[k, structure])

@@ -17,6 +17,7 @@ from aenet_ray.descriptors.neighbors import Edges
 from aenet_ray.errors import StructureError
 from aenet_ray.features.featurize import KnownFeatures
 from aenet_ray.models.ann import ANNModel
+from aenet_ray.models.stacked import StackedNetworks
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
 
@@ -142,42 +143,59 @@ def predict_block(
         DescriptorError: A species the descriptor does not know.
         StructureError: A structure has no atoms.
     """
-    return predict_described(model, DescribedBlock.of(model.descriptor, block), forces=forces, stress=stress)
+    described = DescribedBlock.of(model.descriptor, block)
+    return predict_described([model], described, forces=forces, stress=stress)[0]
 
 
 def predict_described(
-    model: ANNModel, described: DescribedBlock, *, forces: bool = False, stress: bool = False
-) -> BlockPrediction:
-    """Evaluate a potential on the features of its descriptor."""
+    models: Sequence[ANNModel], described: DescribedBlock, *, forces: bool = False, stress: bool = False
+) -> list[BlockPrediction]:
+    """Evaluate potentials of one architecture on the features of their descriptor, all together."""
     times = [time.perf_counter()]
-    block, features, species, order = described.block, described.features, described.species, described.order
-    descriptor, norm = model.descriptor, model.normalization
-    scale, offset = norm.scale_and_offset(descriptor.n_features)
-    x = torch.from_numpy((features[order] - offset) * scale).to(model.device, model.dtype)
-    x.requires_grad_(forces or stress)
+    block, order, first = described.block, described.order, models[0]
+    x = _inputs(models, described).requires_grad_(forces or stress)
     with torch.set_grad_enabled(forces or stress):
-        output = model.net(x, described.counts)
-    normalized = np.empty(block.n_atoms)
-    normalized[order] = output.detach().double().cpu().numpy()
+        output = StackedNetworks([m.net for m in models]).energies(x, described.counts)
+    normalized = np.empty((len(models), block.n_atoms))
+    normalized[:, order] = output.detach().double().cpu().numpy()
+    results = [_energies(m, block, described.species, e) for m, e in zip(models, normalized, strict=True)]
+    times.append(time.perf_counter())
+    if (forces or stress) and described.edges is not None:
+        (gradient,) = torch.autograd.grad(output.sum(), x)
+        factors = [m.normalization.scale_and_offset(described.features.shape[1])[0] for m in models]
+        factors = [f / m.normalization.E_scaling for f, m in zip(factors, models, strict=True)]
+        g = np.empty((len(models), *described.features.shape))
+        g[:, order] = gradient.double().cpu().numpy() * np.array(factors)[:, None]
+        offsets = block.offsets if stress else None
+        dedr, virial = first.descriptor.vjp(described.edges, described.species, g, structure_offsets=offsets)
+        for k, result in enumerate(results):
+            result.forces = -dedr[k]
+            result.stress = None if virial is None else _stress(virial[k], block)
+    times.append(time.perf_counter())
+    # What is done once for all stands in the first one's account.
+    seconds = [described.seconds, *np.diff(times).tolist()]
+    for result in results:
+        result.seconds = dict(zip(STAGES, seconds, strict=False))
+        seconds = [0.0] * 3
+    return results
+
+
+def _inputs(models: Sequence[ANNModel], described: DescribedBlock) -> torch.Tensor:
+    """Normalised features sorted by species, (n_models, n_atoms, n_features); once where all normalise alike."""
+    scalings = [m.normalization.scale_and_offset(described.features.shape[1]) for m in models]
+    alike = all(np.array_equal(a, b) for s in scalings[1:] for a, b in zip(s, scalings[0], strict=True))
+    raw = described.features[described.order]
+    x = np.stack([(raw - offset) * scale for scale, offset in (scalings[:1] if alike else scalings)])
+    return torch.from_numpy(x).to(models[0].device, models[0].dtype).expand(len(models), -1, -1)
+
+
+def _energies(model: ANNModel, block: StructureBlock, species: IntArray, normalized: FloatArray) -> BlockPrediction:
+    norm = model.normalization
     atom_cohesive = normalized / norm.E_scaling + norm.E_shift
     cohesive = np.add.reduceat(atom_cohesive, block.offsets[:-1]) if block.n_atoms else np.empty(0)
     atom_energies = atom_cohesive + model.references[species]
     energy = np.add.reduceat(atom_energies, block.offsets[:-1]) if block.n_atoms else np.empty(0)
-    times.append(time.perf_counter())
-    result = BlockPrediction(energy, cohesive, atom_energies)
-    if (forces or stress) and described.edges is not None:
-        (gradient,) = torch.autograd.grad(output.sum(), x)
-        g = np.empty_like(features)
-        g[order] = gradient.double().cpu().numpy() * (scale / norm.E_scaling)
-        offsets = block.offsets if stress else None
-        dedr, virial = descriptor.vjp(described.edges, species, g, structure_offsets=offsets)
-        result.forces = -dedr
-        if stress and virial is not None:
-            result.stress = _stress(virial, block)
-    times.append(time.perf_counter())
-    seconds = [described.seconds, *np.diff(times).tolist()]
-    result.seconds = dict(zip(STAGES, seconds, strict=False))
-    return result
+    return BlockPrediction(energy, cohesive, atom_energies)
 
 
 def _stress(virial: FloatArray, block: StructureBlock) -> FloatArray:
@@ -292,15 +310,16 @@ def predict_members(
         block = StructureBlock.from_structures(part)
         features = None if known is None else known(start, start + len(part))
         described = DescribedBlock.of(models[0].descriptor, block, features, only=not (forces or stress))
-        results = [predict_described(m, described, forces=forces, stress=stress) for m in models]
-        for result in results[1:]:
-            result.seconds["featurization"] = 0.0  # the first one's did for them
-        return part, block, results
+        return part, block, predict_described(models, described, forces=forces, stress=stress)
 
     with Background(config.num_workers, config.prefetch_factor) as background:
         for part, block, results in background.map(predict, _chunks(structures, config.batch_size)):
+            _append_structures(outs[0], part)
             for out, result in zip(outs, results, strict=True):
-                _append(out, part, block, result)
+                _append(out, block, result)
+    for out in outs[1:]:
+        for name in OF_STRUCTURES:
+            setattr(out, name, getattr(outs[0], name))
     return outs
 
 
@@ -332,9 +351,12 @@ def identifier(structure: Structure, i: int) -> str:
     return f"{structure.source}#frame={structure.frame}" if structure.frame else structure.source
 
 
-def _append(out: PredictOut, part: list[Structure], block: StructureBlock, result: BlockPrediction) -> None:
-    for i, s in enumerate(part):
-        atoms = slice(int(block.offsets[i]), int(block.offsets[i + 1]))
+OF_STRUCTURES = ("coords", "atom_types", "cells", "pbcs", "structure_paths", "identifiers", "names", "frames")
+"""Attributes that do not depend on who predicts."""
+
+
+def _append_structures(out: PredictOut, part: list[Structure]) -> None:
+    for s in part:
         out.coords.append(s.positions)
         out.atom_types.append(list(s.species))
         out.cells.append(s.cell)
@@ -343,8 +365,13 @@ def _append(out: PredictOut, part: list[Structure], block: StructureBlock, resul
         out.identifiers.append(identifier(s, len(out.names)))
         out.names.append(s.name)
         out.frames.append(s.frame)
-        out.total_energy.append(float(result.energy[i]))
-        out.cohesive_energy.append(float(result.cohesive[i]))
+
+
+def _append(out: PredictOut, block: StructureBlock, result: BlockPrediction) -> None:
+    out.total_energy += result.energy.tolist()
+    out.cohesive_energy += result.cohesive.tolist()
+    for i in range(block.n_structures):
+        atoms = slice(int(block.offsets[i]), int(block.offsets[i + 1]))
         if out.forces is not None and result.forces is not None:
             out.forces.append(result.forces[atoms])
         if out.stress is not None and result.stress is not None:

@@ -108,8 +108,12 @@ def _draw_left_over(axes: Axes, sigma: FloatArray, errors: FloatArray, unit: str
     axes.axhline(by_spread[0], color=QUIET, lw=1.2, ls=(0, (4, 3)), label="at random")
     axes.plot(percent[shown], by_spread[shown], color=VERMILLION, lw=1.8, label="least certain first")
     axes.plot(percent[shown], by_error[shown], color=GREEN, lw=1.2, label="largest error first")
-    top = 1.3 * by_spread[0] or 1.0  # room for the legend
-    axes.set(xlim=(0, 95), ylim=(0, top), xlabel="Set aside (%)", ylabel=f"RMSE of the rest ({unit})")
+    axes.set(xlim=(0, 95), xlabel="Set aside (%)", ylabel=f"RMSE of the rest ({unit})")
+    low, high = by_spread[shown].min(), by_spread[0]
+    if 0 < low < 0.2 * high:  # a few errors far above all others
+        axes.set(yscale="log", ylim=(0.4 * low, 2.5 * high))
+    else:
+        axes.set_ylim(0, 1.3 * high or 1.0)  # room for the legend
     axes.set_title("What one still trusts")
     axes.legend(loc="upper right", handlelength=1.6, borderaxespad=0.2)
 
@@ -126,5 +130,5 @@ def _rms_of_rest(errors: FloatArray) -> FloatArray:
 
 def _rank_correlation(a: FloatArray, b: FloatArray) -> float:
     """Spearman's coefficient; 0 where one of them is constant."""
-    ranks = [np.argsort(np.argsort(v, kind="stable"), kind="stable").astype(float) for v in (a, b)]
-    return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(v, kind="stable"), kind="stable").astype(float) for v in (a, b))
+    return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(np.corrcoef(first, second)[0, 1])

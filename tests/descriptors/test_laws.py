@@ -186,3 +186,16 @@ def test_derivatives_without_angles(backend: str, positions: list[list[float]]) 
     assert np.isfinite(gradient).all()
     assert np.abs(tangent).max() < 1e-12  # all atoms move together
     assert (np.abs(gradient[:, 2]) > 0.01).all() == (len(x) > 1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_gradients_at_once_are_each_of_them_alone(backend: str) -> None:
+    """They share neighbours and moments, to the last bit."""
+    crystal, d = Crystal.random(3), descriptor(backend)
+    edges, offsets = crystal.edges(), np.array([0, len(crystal.index)])
+    g = np.random.default_rng(1).normal(size=(3, len(crystal.index), d.n_features))
+    together = d.vjp(edges, crystal.index, g, structure_offsets=offsets)
+    alone = [d.vjp(edges, crystal.index, each, structure_offsets=offsets) for each in g]
+    for k in (0, 1):
+        assert np.array_equal(np.asarray(together[k]), np.array([pair[k] for pair in alone]))
+    assert d.vjp(edges, crystal.index, g)[1] is None

@@ -63,9 +63,9 @@ def test_input_is_read_as_it_is_needed(structures, monkeypatch, num_workers):
             read[0] += 1
             yield s
 
-    def spy(out, part, block, result):
+    def spy(out, block, result):
         ahead.append(read[0] - out.num_structures)
-        original(out, part, block, result)
+        original(out, block, result)
 
     monkeypatch.setattr(predict_module, "_append", spy)
     random_potential().predict(stream(), config=PredictionConfig(batch_size=2, num_workers=num_workers))
