@@ -38,7 +38,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         if isinstance(error, StoreError):
             raise
         hint = ""
-        if "filter" in str(error):
+        if "filter" in str(error) or "plugin" in str(error):
             hint = " Plain HDF5 lacks its compression: rewrite it with PyTables' 'ptrepack --complib=zlib'."
         raise StoreError(f"{path}: {what} cannot be read: {error}.{hint}") from None
 

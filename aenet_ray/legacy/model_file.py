@@ -93,6 +93,20 @@ def admitted_numbers() -> AbstractContextManager[Any]:
 # translation
 
 
+def _check_plain(value: object, path: Path, depth: int = 0) -> None:
+    """Raises:
+    CheckpointError: There is more in it than tensors, numbers, texts, lists and mappings of these.
+    """
+    if isinstance(value, dict) and depth < 50:
+        for item in value.values():
+            _check_plain(item, path, depth + 1)
+    elif isinstance(value, (list, tuple)) and depth < 50:
+        for item in value:
+            _check_plain(item, path, depth + 1)
+    elif not isinstance(value, (str, bytes, int, float, Tensor, torch.dtype, torch.device, type(None))):
+        raise CheckpointError(f"{path}: holds a {type(value).__name__}, expected tensors and plain values.")
+
+
 def translate(payload: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
     """aenet-python's payload as aenet_ray's, less version and time of writing.
 
@@ -102,6 +116,7 @@ def translate(payload: dict[str, Any], path: str | os.PathLike[str]) -> dict[str
     Raises:
         CheckpointError: Something in it does not fit together.
     """
+    _check_plain(payload, Path(path))
     try:
         return _translated(payload, Path(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -198,8 +198,10 @@ def make_array(data: object, kind: object, shape: object, order: object = "C") -
 
 def make_scalar(kind: object, data: object) -> Any:
     """A number or text as Python's own."""
-    if data == b"" and isinstance(kind, _Type) and kind.code[0] in "US":
-        return ""
+    if isinstance(kind, _Type) and isinstance(data, bytes) and kind.code[0] == "U":  # species: most of a record
+        if data and len(data) != 4 * int(kind.code[1:]):
+            raise _Damaged(f"a text of type {kind.code} with {len(data)} bytes")
+        return data.decode("utf-32-be" if kind.order == ">" else "utf-32-le").rstrip("\0")
     value = make_array(data, kind, ()).item()
     return value.decode() if isinstance(value, bytes) else value
 
@@ -243,6 +245,9 @@ class _Machine:
         while self.at < size:
             code = data[self.at]
             self.at += 1
+            if code == _MEMOIZE:  # every third instruction
+                self.memo[len(self.memo)] = self.stack[-1]
+                continue
             if code == _STOP:
                 (value,) = self.stack
                 return self.finished(value)
@@ -253,7 +258,7 @@ class _Machine:
         raise _Damaged("it ends early")
 
     def finished(self, value: Any) -> Any:
-        return value.value if isinstance(value, _Array) and value.value is not None else value
+        return value.value if type(value) is _Array and value.value is not None else value
 
     # reading
 
@@ -369,7 +374,7 @@ class _Machine:
 
 
 _U1, _U2, _I4, _U4, _U8, _F8 = (struct.Struct(f) for f in ("<B", "<H", "<i", "<I", "<Q", ">d"))
-_STOP = ord(".")
+_STOP, _MEMOIZE = ord("."), 0x94
 _OPERATIONS: dict[int, Callable[[_Machine], object]] = {
     ord(code): operation
     for code, operation in {
@@ -404,7 +409,6 @@ _OPERATIONS: dict[int, Callable[[_Machine], object]] = {
         "u": lambda m: m.set_items(m.pop_mark()),
         "q": lambda m: m.memo.__setitem__(m.number(_U1), m.stack[-1]),
         "r": lambda m: m.memo.__setitem__(m.number(_U4), m.stack[-1]),
-        "\x94": lambda m: m.memo.__setitem__(len(m.memo), m.stack[-1]),
         "h": lambda m: m.fetch(m.number(_U1)),
         "j": lambda m: m.fetch(m.number(_U4)),
         "c": lambda m: m.name(m.line(), m.line()),

@@ -95,6 +95,16 @@ def test_without_normalization(tmp_path, normalization):
     assert (potential.model.normalization.E_shift, potential.model.normalization.E_scaling) == (0.0, 1.0)
 
 
+def test_statistics_of_a_run_that_did_not_use_them(tmp_path):
+    case = golden("molecule_4species_absent_species")
+    payload = model_payload(case)
+    n = case["n_features"]
+    payload["normalization"] |= {"normalize_features": False, "feature_mean": [5.0] * n, "feature_std": [0.1] * n}
+    potential = TorchANNPotential.from_file(write_model(tmp_path / "m.pt", payload))
+    assert not potential.model.normalization.normalize_features
+    assert potential.predict([golden_structure(case)]).total_energy[0] == pytest.approx(case["total_energy"], abs=1e-9)
+
+
 # old names
 
 

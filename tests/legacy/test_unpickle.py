@@ -146,6 +146,7 @@ def smuggled(tmp_path) -> dict[str, tuple[bytes, str]]:
             "arrays of records",
         ),
         "deep keys": (record_with(b"}" + b")" + b"\x85" * 100_000 + b"Ns"), "keys that are no names"),
+        "a text encoded again and again": (BOMBS["a text encoded again and again"], "makes more data than it holds"),
         "appending to a tuple": (record_with(b")Na"), "appends to a tuple"),
     }
     return bad
