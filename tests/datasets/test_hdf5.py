@@ -224,13 +224,15 @@ def test_the_descriptor_is_recovered(descriptor, tmp_path, tio2):
 def test_relative_paths_outlive_a_change_of_folder(descriptor, tmp_path, tio2, monkeypatch):
     """In aenet-python a worker that opens the file anew looks for it in its own folder."""
     monkeypatch.chdir(tmp_path)
-    dataset = built(descriptor, "d.h5", tio2[:4])
+    dataset = built(descriptor, "d.h5", tio2[:4], build={"persist_features": True})
     sent = pickle.dumps(dataset)
     (tmp_path / "elsewhere").mkdir()
     os.chdir(tmp_path / "elsewhere")
     dataset.close()
     assert dataset.get_structure(2).name == tio2[2].name
-    assert pickle.loads(sent).get_structure(3).name == tio2[3].name
+    again = pickle.loads(sent)
+    assert again.get_structure(3).name == tio2[3].name
+    assert again.load_persisted_features(3).shape == (tio2[3].n_atoms, descriptor.n_features)
 
 
 def test_pickles_are_small_and_whole(descriptor, tmp_path, tio2):
