@@ -109,3 +109,19 @@ def test_every_frame_has_its_path(potential, tio2, tmp_path):
     assert [(s.source, s.frame) for s in made] == list(zip(out.structure_paths, out.frames, strict=True))
     assert [s.name for s in potential.predict(tio2[:3]).to_structures()] == [s.name for s in tio2[:3]]
     np.testing.assert_array_equal(made[4].forces, out.forces[4])
+
+
+def test_committees_use_kept_features(tio2, tmp_path, monkeypatch):
+    from aenet_ray import TorchCommitteePotential
+
+    members = []
+    for seed in range(2):
+        potential = random_potential(seed=seed)
+        potential.save(tmp_path / f"{seed}.pt")
+        members.append(tmp_path / f"{seed}.pt")
+    committee = TorchCommitteePotential.from_files(members)
+    dataset = CachedStructureDataset(tio2, committee.descriptor, show_progress=False)
+    expected = committee.predict(tio2)
+    monkeypatch.setattr(ChebyshevDescriptor, "features", lambda *_, **__: pytest.fail("computed again"))
+    found = committee.predict_dataset(Subset(dataset, [3, 1]))
+    np.testing.assert_allclose(found.energy_mean, np.array(expected.energy_mean)[[3, 1]], atol=1e-9)

@@ -30,7 +30,14 @@ def test_golden_splits(data_dir, descriptor):
         checked += 1
     assert checked > 5
     seven = StructureDataset([Structure([[0, 0, 0.0]], ["O"], float(i)) for i in range(7)], descriptor)
-    assert [len(train_test_split(seven, fraction)[1]) for fraction in (0.0, 0.1, 0.14, 0.15, 0.28, 0.99)] == [0, 0, 0, 1, 1, 6]
+    assert [len(train_test_split(seven, fraction)[1]) for fraction in (0.0, 0.1, 0.14, 0.15, 0.28, 0.99)] == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        6,
+    ]
 
 
 def test_parts_keep_kind_settings_features_and_names(tio2, descriptor, tmp_path):
