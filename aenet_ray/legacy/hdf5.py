@@ -34,7 +34,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
     """HDF5's errors as ours."""
     try:
         yield
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, StoreError):
             raise
         hint = ""

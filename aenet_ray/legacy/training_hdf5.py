@@ -151,16 +151,18 @@ class TrainingFile:
             with reading(self.path, f"entries {first} to {last - 1}"):
                 rows, pickles = self._meta[first:last], self._structures[first:last]
             for k, (row, pickle) in enumerate(zip(rows, pickles, strict=True)):
-                yield Entry(
-                    path=str(self.path),
-                    index=first + k,
-                    pickle=pickle.tobytes(),
-                    frame_idx=int(row["frame_idx"]),
-                    has_forces=bool(row["has_forces"]),
-                    n_atoms=int(row["n_atoms"]),
-                    energy=float(row["energy"]),
-                    **{key: text(row[key]) for key in ("source_id", "source_kind", "display_name", "name")},
-                )
+                with reading(self.path, f"entry {first + k}"):  # a column may be of another type
+                    entry = Entry(
+                        path=str(self.path),
+                        index=first + k,
+                        pickle=pickle.tobytes(),
+                        frame_idx=int(row["frame_idx"]),
+                        has_forces=bool(row["has_forces"]),
+                        n_atoms=int(row["n_atoms"]),
+                        energy=float(row["energy"]),
+                        **{key: text(row[key]) for key in ("source_id", "source_kind", "display_name", "name")},
+                    )
+                yield entry
 
     def entry(self, i: int) -> Entry:
         if not 0 <= i < len(self):

@@ -158,7 +158,11 @@ def _hdf5_header(file: h5py.File, path: Path) -> Header:
         rows = table[:]
     if len(rows) != 1:
         raise StoreError(f"{path}: /metadata has {len(rows)} rows, expected one.")
-    row = rows[0]
+    with reading(path, "/metadata"):  # a column may be of another type
+        return _header_of(rows[0], path)
+
+
+def _header_of(row: np.void, path: Path) -> Header:
     species = tuple(text(bytes(s)) for s in np.atleast_1d(row["atom_types"]))
     energies = [float(e) for e in np.atleast_1d(row["atomic_energy"])]
     if len(species) != len(energies):
@@ -197,11 +201,12 @@ def _hdf5_items(file: h5py.File, path: Path, header: Header) -> Iterator[Item]:
             part = atoms[first : first + n]
             rows = None if features is None or len(features) != header.n_atoms else features[first : first + n]
             cell, periodic = _cell(file, path, i)
-        species = [text(bytes(s)) for s in part["type"]]
+            species = [text(bytes(s)) for s in part["type"]]
+            source, energy = text(row["path"]), float(row["energy"])
         _check_species(species, header, f"{path}: structure {i}")
         yield Item(
-            path=text(row["path"]),
-            energy=float(row["energy"]),
+            path=source,
+            energy=energy,
             species=species,
             positions=part["coords"],
             forces=part["forces"],

@@ -80,6 +80,20 @@ def cell(file: h5py.File, **values: object) -> None:
     table[0] = row
 
 
+def retyped(table: str, **kinds: str) -> Callable[[h5py.File], None]:
+    """A table with columns of other types, empty."""
+
+    def change(file: h5py.File) -> None:
+        old = file[table][:]
+        new = np.zeros(len(old), [(n, kinds.get(n, old.dtype[n])) for n in old.dtype.names])
+        for name in set(old.dtype.names) - set(kinds):
+            new[name] = old[name]
+        del file[table]
+        file[table] = new
+
+    return change
+
+
 def atom(file: h5py.File) -> None:
     table = file["structures/atoms"]
     row = table[2]
@@ -228,6 +242,10 @@ ROWS: list[tuple[str, Callable[[Path], object], type[Exception], str]] = [
     ("manifest edited", descriptor(attribute("descriptor_manifest", "config_json", np.bytes_(b"{}"))), StoreError, "config_json of /descriptor_manifest does not fit its config_sha256"),
     ("manifest without JSON", descriptor(lambda f: f["descriptor_manifest"].attrs.__delitem__("config_json")), StoreError, "config_json lacks species, rad_order"),
     ("derivatives without JSON", descriptor(lambda f: f["force_derivatives"].attrs.__delitem__("descriptor_compat_json"), "older.h5"), StoreError, "descriptor_compat_json lacks"),
+    ("energies as text", old(retyped("entries/meta", energy="S8")), StoreError, "entry 0 cannot be read"),
+    ("names as numbers", old(retyped("entries/meta", name="f8")), StoreError, "entry 0 cannot be read"),
+    ("a TrnSet's types as numbers", old(retyped("metadata", atomic_energy="S8"), "trnset.h5"), StoreError, "/metadata cannot be read"),
+    ("a TrnSet's paths as numbers", old(retyped("structures/info", path="f8"), "trnset.h5"), StoreError, "structure 0 cannot be read"),
     # records
     ("os.system", entry(name=Call()), UnsafeFileError, r"training\.h5, entry 3: refused: its pickle asks for '(posix|nt)\.system'"),
     ("an array of objects", entry(cell=np.array([None])), UnsafeFileError, "makes arrays of 'O8'"),
