@@ -122,17 +122,20 @@ def measure_ahead(store: StructureStore, folder: Path, epochs: int) -> None:
     """Best epoch of each way to make batches, the ways taking turns: other work then slows all of them alike."""
     for name, batch, alpha, dtype in (("energy 256", 256, 0.0, "float32"), ("forces 32", 32, 0.1, "float64")):
         states = {k: make_state(store, folder, batch, alpha, dtype, **v) for k, v in AHEAD.items()}
-        best = dict.fromkeys(AHEAD, float("inf"))
+        best = dict.fromkeys(AHEAD, (float("inf"), float("inf")))
         for _ in range(epochs + 1):  # the first fills what is kept
             for way, state in states.items():
                 start = time.perf_counter()
-                train_epoch(state, Solo())
-                best[way] = min(best[way], time.perf_counter() - start)
+                waiting = train_epoch(state, Solo())["data_time"]
+                best[way] = min(best[way], (time.perf_counter() - start, waiting))
                 state.epoch += 1
         print(f"\n{name}")
-        for way, seconds in best.items():
+        for way, (seconds, waiting) in best.items():
             states[way].maker.background.close()
-            print(f"  {way:<20}{1000 * seconds:9.1f} ms an epoch, {best['num_workers=0'] / seconds:.2f}x")
+            gain = best["num_workers=0"][0] / seconds
+            print(
+                f"  {way:<16}{1000 * seconds:8.1f} ms an epoch, {gain:.2f}x; {1000 * waiting:6.1f} ms wait for batches"
+            )
 
 
 def overhead(run_dir: Path) -> None:
