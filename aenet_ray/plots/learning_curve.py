@@ -98,10 +98,10 @@ def _draw_errors(axes: Axes, columns: dict[str, FloatArray], name: str) -> None:
         axes.plot(epochs, values, color=color, marker="o" if few else None, ms=3.5, label=label, zorder=3)
         axes.plot(epochs[best], values[best], "o", ms=6, mfc="white", mec=color, mew=1.6, zorder=5)
     axes.legend(loc="upper right", handlelength=1.4)
-    _plain_log_ticks(axes)
+    plain_log_ticks(axes)
 
 
-def _plain_log_ticks(axes: Axes) -> None:
+def plain_log_ticks(axes: Axes) -> None:
     """10, 20, 50 and not 10¹, 2x10¹: errors are read as numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -218,7 +218,7 @@ def _begin(folder: Path, values: Mapping[str, Any], config: ExperimentConfig, tu
             {"index": i, "split": split.name, "values": sample}
             for i, (sample, split) in enumerate((sample, split) for sample in drawn for split in splits)
         ]
-    base = _trial_base(values, config, store, seed)
+    base = _trial_base(values, config, store, seed, one_split_for_all=tune.cv is None)
     search = Search(folder, base, tune, seed, store.content_hash, splits, entries)
     write_text(folder / "asked.json", json.dumps(_asked(values, tune), indent=1))
     search.save()
@@ -226,7 +226,7 @@ def _begin(folder: Path, values: Mapping[str, Any], config: ExperimentConfig, tu
 
 
 def _trial_base(
-    values: Mapping[str, Any], config: ExperimentConfig, store: StructureStore, seed: int
+    values: Mapping[str, Any], config: ExperimentConfig, store: StructureStore, seed: int, *, one_split_for_all: bool
 ) -> dict[str, Any]:
     """What was asked for, with the shared store in place of the files, and paths that are the same everywhere."""
     base = copy.deepcopy(dict(values))
@@ -235,8 +235,9 @@ def _trial_base(
         keys = {"energy_key": config.data.energy_key, "forces_key": config.data.forces_key}
         base["data"] |= {"test": [str(Path(f).absolute()) for f in config.data.test], **keys}
     training = dict(base.get("training") or {})
-    for name in ("testpercent", "split_seed"):
-        training.pop(name, None)
+    if one_split_for_all:
+        for name in ("testpercent", "split_seed"):
+            training.pop(name, None)
     if training.get("seed") is None:
         training["seed"] = seed
     base["training"] = training

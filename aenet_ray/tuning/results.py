@@ -14,6 +14,7 @@ import yaml
 from aenet_ray.errors import TrainingError
 from aenet_ray.training.history import HistoryTail, Row
 from aenet_ray.training.spec import write_text
+from aenet_ray.tuning.importance import setting_importance
 from aenet_ray.tuning.plan import TRIALS, Search
 from aenet_ray.tuning.trial import ERROR, read_note
 
@@ -107,28 +108,64 @@ class TuneResults:
 
     @property
     def best(self) -> TrialResult:
-        """The trial with the best value of the metric in any epoch; of a cross-validation, see ``summary``.
+        """The trial with the best value of the metric in any epoch; of a cross-validation, the first of the
+        configuration with the best mean.
 
         Raises:
             TrainingError: No trial has finished an epoch.
         """
         tune = self.search.tune
-        found = [
-            (row[tune.metric] * tune.sign, trial)
-            for trial in self.trials
-            if (row := trial.best_row(tune.metric, tune.sign))
-        ]
+        if tune.cv is not None:
+            summary = self.summary()
+            if len(summary) and math.isfinite(summary[f"{tune.metric}_mean"].iloc[0]):
+                return self.trials[int(summary.index[0])]
+        found = [(row[tune.metric] * tune.sign, t) for t in self.trials if (row := t.best_row(tune.metric, tune.sign))]
         if not found:
             errors = [trial.error for trial in self.trials if trial.error]
             raise TrainingError(f"{self.folder}: no trial has finished an epoch. {errors[0] if errors else ''}".strip())
         return min(found, key=lambda pair: pair[0])[1]
 
+    def summary(self) -> DataFrame:
+        """One row a configuration of a cross-validation, best first: mean and standard deviation over its folds.
+
+        Of the last epoch of each fold, not of its best: that would be chosen on the structures held out. The spread is
+        that of single folds (n − 1); energies in eV/atom, forces in eV/Å.
+        """
+        import pandas as pd
+
+        tune, rows = self.search.tune, {}
+        for group in self._configurations():
+            last = [t.rows[-1] for t in group if t.rows and t.state == "finished"]
+            measured = pd.DataFrame(last, columns=list(dict.fromkeys((tune.metric, *SHOWN_METRICS))), dtype=float)
+            measured = measured.dropna(axis=1, how="all") if len(measured) else measured
+            numbers = {f"{c}_{kind}": getattr(measured[c], kind)() for c in measured for kind in ("mean", "std")}
+            rows[self.trials.index(group[0])] = {**group[0].values, "folds": len(last), "of": len(group), **numbers}
+        table = pd.DataFrame.from_dict(rows, orient="index")
+        return table.sort_values(f"{tune.metric}_mean", ascending=tune.mode == "min") if len(table) else table
+
+    def _configurations(self) -> list[list[TrialResult]]:
+        """Trials of the same settings: those of one cross-validation."""
+        groups: dict[str, list[TrialResult]] = {}
+        for trial in self.trials:
+            groups.setdefault(json.dumps(trial.values, sort_keys=True), []).append(trial)
+        return list(groups.values())
+
     def best_settings(self) -> dict[str, Any]:
-        """Settings of a run as the best trial: the same data, split, seeds and configuration."""
+        """Settings of a run as the best trial: the same data, split, seeds and configuration; of a cross-validation,
+        the best configuration on all its data."""
         trial = self.best
         settings = self.search.settings(trial.values, trial.split)
+        if self.search.tune.cv is not None:
+            del settings["data"]["split"]
         settings["run"] = {"name": "best", "storage_path": str(self.folder)}
         return settings
+
+    def importance(self) -> dict[str, float]:
+        """Share of the rank variance of the metric that each setting explains alone; see ``tuning.importance``."""
+        tune = self.search.tune
+        rows = [trial.best_row(tune.metric, tune.sign) for trial in self.trials]
+        metric = [tune.sign * row[tune.metric] if row else math.inf for row in rows]
+        return setting_importance([trial.values for trial in self.trials], metric) if tune.space else {}
 
     def write(self) -> dict[str, Path]:
         """``results.csv`` and ``best.yaml`` in the search's folder; file by name."""
@@ -140,6 +177,9 @@ class TuneResults:
         head = f"# trial {trial.index} of the search in {self.folder}: {found}\n"
         text = yaml.safe_dump(self.best_settings(), sort_keys=False, allow_unicode=True)
         write_text(written["best"], head + "#   aenet-ray train best.yaml\n" + text)
+        if self.search.tune.cv is not None:
+            written["summary"] = self.folder / "summary.csv"
+            write_text(written["summary"], self.summary().to_csv(index_label="trial"))
         return written
 
 

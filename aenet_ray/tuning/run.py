@@ -15,6 +15,7 @@ from aenet_ray.potential import make_features
 from aenet_ray.tuning.config import TuneConfig, split_file_values
 from aenet_ray.tuning.domains import Domain
 from aenet_ray.tuning.plan import Search, open_search
+from aenet_ray.tuning.report import write_figures
 from aenet_ray.tuning.results import TuneResults
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:
         run_search(search, show_progress=show)
     results = TuneResults.from_folder(search.folder)
     results.write()
+    write_figures(results)
     return results
 
 
