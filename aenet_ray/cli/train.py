@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+
+logger = logging.getLogger(__name__)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -24,8 +27,11 @@ def run(args: argparse.Namespace) -> int:
     from aenet_ray.experiment import ExperimentConfig
     from aenet_ray.tables import print_errors
     from aenet_ray.training.run_folder import new_run_dir, ray_for
+    from aenet_ray.tuning.config import split_file_values
 
-    values = apply_overrides(read_yaml(args.experiment), args.overrides)
+    values, search = split_file_values(apply_overrides(read_yaml(args.experiment), args.overrides), args.experiment)
+    if search:
+        logger.info("the group 'tune' is for 'aenet-ray tune'; training this one configuration")
     if args.quiet:
         apply_overrides(values, ["training.show_progress=false"])
     config = ExperimentConfig.from_mapping(values, args.experiment)

@@ -183,7 +183,9 @@ def _go_on(search: Search, values: Mapping[str, Any], tune: TuneConfig) -> Searc
     store = search.store  # also says if it is gone or another one
     for split in search.splits:
         split.load(store)
-    return replace(search, tune=tune)
+    search = replace(search, tune=tune)
+    search.save()
+    return search
 
 
 def _asked(values: Mapping[str, Any], tune: TuneConfig) -> dict[str, Any]:

@@ -27,6 +27,8 @@ def print_results(results: TuneResults) -> None:
     if failed:
         print(f"{len(failed)} failed; trial {failed[0].index}: {failed[0].error}")
     print(f"table, best.yaml, report and trials in {results.folder}")
+    if results.search.tune.committee is not None:
+        print(f"committee of {results.search.tune.committee} in {results.folder / 'committee'}")
 
 
 def _print_trials(results: TuneResults) -> None:

@@ -70,6 +70,10 @@ def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:
     results = TuneResults.from_folder(search.folder)
     results.write()
     write_figures(results)
+    if settings.committee is not None:
+        from aenet_ray.tuning.retrain import train_committee
+
+        train_committee(results, settings.committee, show_progress=show)
     return results
 
 

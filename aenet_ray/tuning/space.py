@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +17,10 @@ from aenet_ray.training.config import METHODS
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.domains import Domain, grid_points
 
+logger = logging.getLogger(__name__)
+
+TRIES = 200
+"""Draws for a configuration that was not drawn before."""
 SHARED = "all trials share one structure store and one split, or their errors could not be compared"
 REFUSED = {
     "data": SHARED + "; for other splits use tune.cv",
@@ -141,16 +147,24 @@ def corners(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
 
 
 def draw(tune: TuneConfig, seed: int) -> list[dict[str, Any]]:
-    """The settings of all trials of a random search, the same for the same seed."""
+    """The settings of all trials of a random search, the same for the same seed; no configuration twice.
+
+    Fewer than asked for where the space holds no more.
+    """
     generator = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     space = tune.domains
-    if tune.cv is not None and not space:
-        return [{}]
-    drawn = {path: domain for path, domain in space.items() if domain.kind != "grid"}
     points = grid_points(space)
-    rounds = tune.num_samples if drawn or len(points) == 1 else 1  # the same grid twice would tell nothing
-    return [
-        {path: point[path] if path in point else domain.sample(generator) for path, domain in space.items()}
-        for _ in range(rounds)
-        for point in points
-    ]
+    drawn: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for _ in range(tune.num_samples if space else 1):
+        for point in points:
+            for _ in range(TRIES):
+                sample = {path: point[path] if path in point else d.sample(generator) for path, d in space.items()}
+                text = json.dumps(sample, sort_keys=True)
+                if text not in seen:
+                    seen.add(text)
+                    drawn.append(sample)
+                    break
+    if len(drawn) < len(points) * tune.num_samples and any(d.kind != "grid" for d in space.values()):
+        logger.info("the space holds no more than %d configurations", len(drawn))
+    return drawn

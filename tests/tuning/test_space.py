@@ -59,6 +59,13 @@ def test_grids_are_all_there():
     assert len({d["training.method.mu"] for d in drawn}) == 12
 
 
+def test_no_configuration_twice():
+    """The same one again would give the same result."""
+    space = {"training.method.batchsize": {"choice": [4, 8, 16]}, "network.width": {"randint": [5, 7]}}
+    drawn = draw(TuneConfig(space=space, num_samples=20), 1)
+    assert len(drawn) == len({tuple(d.values()) for d in drawn}) == 6
+
+
 def test_numbers_without_a_dot_are_numbers():
     """YAML 1.1 reads 1e-4 as text."""
     tune = TuneConfig(space={"a": {"loguniform": ["1e-4", "1e-2"]}, "b": {"choice": ["1e-3", "adam"]}})
