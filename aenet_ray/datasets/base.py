@@ -157,11 +157,7 @@ class BaseDataset(Dataset[dict[str, Any]], ABC):
 
     def get_statistics(self) -> dict[str, Any]:
         """Counts: n_structures, n_force_structures, n_energy_only, n_without_energy, n_atoms, species."""
-        species: Counter[str] = Counter()
-        n_without = 0
-        for structure in self.iter_structures():
-            species.update(structure.species)
-            n_without += structure.energy is None
+        species, n_without = self.count_species_and_missing_energies()
         n_forces = int(self.force_mask().sum())
         return {
             "n_structures": len(self),
@@ -171,6 +167,15 @@ class BaseDataset(Dataset[dict[str, Any]], ABC):
             "n_atoms": species.total(),
             "species": dict(sorted(species.items())),
         }
+
+    def count_species_and_missing_energies(self) -> tuple[Counter[str], int]:
+        """Atoms by species, and structures without energy."""
+        species: Counter[str] = Counter()
+        n_without = 0
+        for structure in self.iter_structures():
+            species.update(structure.species)
+            n_without += structure.energy is None
+        return species, n_without
 
 
 def descriptor_features(descriptor: ChebyshevDescriptor, structure: Structure) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -253,6 +253,17 @@ class HDF5StructureDataset(BaseDataset):
 
     def force_mask(self) -> NDArray[np.bool_]:
         return self.store.has("forces")[self._rows]
+
+    def count_species_and_missing_energies(self) -> tuple[Counter[str], int]:
+        """As of the base class, from columns instead of structures."""
+        store, kept = self.store, self._rows
+        counts = np.zeros(len(store.species), dtype=np.int64)
+        for start in range(0, len(store), _ROWS_AT_ONCE):
+            stop = min(start + _ROWS_AT_ONCE, len(store))
+            rows = kept[np.searchsorted(kept, start) : np.searchsorted(kept, stop)] - start
+            counts += store.compositions(start, stop)[rows].sum(axis=0)
+        species = Counter({s: int(n) for s, n in zip(store.species, counts, strict=True) if n})
+        return species, int((~store.has("energy")[kept]).sum())
 
     def resolve(self, directory: Path) -> tuple[StructureStore, IntArray]:
         return self.store, self._rows

@@ -153,7 +153,7 @@ def test_structures_in_memory_are_sources(descriptor, tmp_path, tio2):
     assert unnamed.get_entry_metadata(0)["source_kind"] == "memory"
 
 
-def test_the_filter_is_on_referenced_energy_and_can_be_changed(descriptor, tmp_path, tio2):
+def test_the_filter_is_on_referenced_energy_and_can_be_changed(descriptor, tmp_path, tio2, monkeypatch):
     per_atom = [(s.energy - sum(REFERENCES[x] for x in s.species)) / s.n_atoms for s in tio2]
     limit = sorted(per_atom)[8]
     low = [s.name for s, e in zip(tio2, per_atom, strict=True) if e <= limit]
@@ -161,6 +161,9 @@ def test_the_filter_is_on_referenced_energy_and_can_be_changed(descriptor, tmp_p
     dataset = built(descriptor, path, tio2, max_energy=limit, atomic_energies=REFERENCES)
     assert [dataset.get_structure(i).name for i in range(len(dataset))] == low
     again = HDF5StructureDataset(descriptor, path, mode="load")
+    monkeypatch.setattr("aenet_ray.datasets.hdf5._ROWS_AT_ONCE", 5)
+    atoms = [x for s in tio2 if s.name in low for x in s.species]
+    assert again.get_statistics()["species"] == {"O": atoms.count("O"), "Ti": atoms.count("Ti")}
     assert (again.max_energy, again.atomic_energies, len(again)) == (limit, REFERENCES, 9)
     total = [s.energy / s.n_atoms for s in tio2]
     zero = HDF5StructureDataset(descriptor, path, max_energy=sorted(total)[2], atomic_energies={"Ti": 0, "O": 0})
