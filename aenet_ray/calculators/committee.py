@@ -27,9 +27,10 @@ class AenetCommitteeCalculator(Calculator):
     Args:
         committee: The committee, or its folder.
         device: Where members read from a folder compute, such as 'cuda'; None: as in their files.
+        calibrated: Scale spreads by the committee's calibration.
 
     Raises:
-        FileNotFoundError, CommitteeError: There is no committee, or it has no members yet.
+        FileNotFoundError, CommitteeError: There is no committee, it has no members yet, or it is not calibrated.
     """
 
     name = "aenet_committee"
@@ -39,7 +40,12 @@ class AenetCommitteeCalculator(Calculator):
     ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
-        self, committee: TorchCommitteePotential | str | Path, *, device: str | None = None, **settings: Any
+        self,
+        committee: TorchCommitteePotential | str | Path,
+        *,
+        device: str | None = None,
+        calibrated: bool = False,
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
         if not isinstance(committee, TorchCommitteePotential):
@@ -47,6 +53,8 @@ class AenetCommitteeCalculator(Calculator):
         if not committee.members:
             raise CommitteeError("the committee has no members yet: train it, or read one with from_directory.")
         self.committee = committee
+        calibration = committee.calibration() if calibrated else None
+        self._scales = (1.0, 1.0) if calibration is None else (calibration.energy_scale, calibration.force_scale)
 
     def calculate(
         self,
@@ -64,10 +72,10 @@ class AenetCommitteeCalculator(Calculator):
         energies = np.array([r.energy[0] for r in found])
         self.results |= {"energy": float(energies.mean()), "free_energy": float(energies.mean())}
         self.results |= {"energies": np.mean([r.atom_energies for r in found], axis=0)}
-        self.results["energy_std"] = float(spread(energies))
+        self.results["energy_std"] = float(spread(energies)) * self._scales[0]
         if want_forces:
             forces = np.array([r.forces for r in found])
-            self.results |= {"forces": forces.mean(axis=0), "forces_std": spread(forces)}
+            self.results |= {"forces": forces.mean(axis=0), "forces_std": spread(forces) * self._scales[1]}
         if want_stress:
             mean = np.mean([r.stress[0] for r in found if r.stress is not None], axis=0)
             self.results["stress"] = full_3x3_to_voigt_6_stress(mean)

@@ -23,6 +23,8 @@ COMMANDS = {
     "train": "train a potential from a YAML file",
     "tune": "search settings of a run, or cross-validate them, as trials on Ray Tune",
     "predict": "energies, forces and stress of structures",
+    "calibrate": "compare a committee's spread with its errors, and scale it",
+    "select": "the structures that a committee is least certain of, out of any number",
     "evaluate": "errors of a potential on labelled structures",
     "plot": "learning curves and parity plots",
     "export": "write a potential for other programs",

@@ -35,12 +35,15 @@ class AenetEnsembleResult:
         member_forces: (num_members, n_atoms, 3), eV/Å, or None.
         aggregation: Whether ``energy`` and ``forces`` are the mean's or the reference member's.
         reference_member: Its number.
+        energy_scale, force_scale: What spreads are multiplied by: those of a calibration, else 1.
     """
 
     member_energies: FloatArray
     member_forces: FloatArray | None = None
     aggregation: Aggregation = "mean"
     reference_member: int = 0
+    energy_scale: float = 1.0
+    force_scale: float = 1.0
 
     @classmethod
     def from_member_predictions(
@@ -84,7 +87,7 @@ class AenetEnsembleResult:
     @property
     def energy_std(self) -> float:
         """Of the total energy, eV: grows with the structure."""
-        return float(spread(self.member_energies))
+        return float(spread(self.member_energies)) * self.energy_scale
 
     @property
     def energy(self) -> float:
@@ -99,7 +102,7 @@ class AenetEnsembleResult:
     @property
     def forces_std(self) -> FloatArray | None:
         """Of each component, (n_atoms, 3), eV/Å."""
-        return None if self.member_forces is None else spread(self.member_forces)
+        return None if self.member_forces is None else spread(self.member_forces) * self.force_scale
 
     @property
     def forces(self) -> FloatArray | None:
@@ -111,7 +114,7 @@ class AenetEnsembleResult:
     @property
     def force_uncertainty(self) -> FloatArray | None:
         """Mean of ``forces_std`` over x, y and z, (n_atoms,), eV/Å."""
-        return None if self.member_forces is None else spread(self.member_forces).mean(axis=1)
+        return None if self.forces_std is None else self.forces_std.mean(axis=1)
 
     @property
     def max_force_uncertainty(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aenet_ray.committee.calibration import Calibration, CalibrationMethod, fingerprint
 from aenet_ray.committee.config import MemberPlan, TorchCommitteeConfig, plan_members
 from aenet_ray.committee.ensemble import Aggregation, check_aggregation
 from aenet_ray.committee.layout import CommitteeMetadata, member_name
@@ -41,6 +42,7 @@ class TorchCommitteePotential:
 
     Attributes:
         members: The trained potentials; empty before training.
+        directory: The committee's folder, where it has one.
 
     Raises:
         ConfigError: The architecture does not fit the descriptor.
@@ -50,6 +52,8 @@ class TorchCommitteePotential:
         self.arch = ANNModel(arch, descriptor).net.arch
         self.descriptor = descriptor
         self.members: list[TorchANNPotential] = []
+        self.directory: Path | None = None
+        self._calibrated: Calibration | None = None
 
     @property
     def num_members(self) -> int:
@@ -125,7 +129,7 @@ class TorchCommitteePotential:
                 + "; ".join(f"member {m.member_index}: {m.error}" for m in failed)
                 + ". The others can be used (from_directory); run.resume='auto' tries the failed ones again."
             )
-        self.members = self.from_directory(directory).members
+        self.members, self.directory = self.from_directory(directory).members, directory
         return TorchCommitteeTrainResult(directory, metadata.members, mode)
 
     def predict(
@@ -135,6 +139,8 @@ class TorchCommitteePotential:
         config: PredictionConfig | None = None,
         aggregation: Aggregation = "mean",
         reference_member: int = 0,
+        *,
+        calibrated: bool = False,
     ) -> TorchCommitteePredictResult:
         """Predict with every member; neighbours and features are computed once for all.
 
@@ -142,16 +148,20 @@ class TorchCommitteePotential:
             structures: Paths, Structure records, ASE Atoms, or a structure store.
             aggregation: What ``energy`` and ``forces`` are: the mean's, or with 'reference' those of
                 ``reference_member``. Mean and spread are there in both cases.
+            calibrated: Scale spreads as :meth:`calibrate` found; NaN for what it was given no references of.
 
         Raises:
-            CommitteeError: There are no members yet.
+            CommitteeError: There are no members yet, or no calibration of these members.
             ConfigError: Another aggregation, or no such member.
             StructureError, DescriptorError: As of :meth:`TorchANNPotential.predict`.
         """
+        scales = self.calibration() if calibrated else None
         outs = self._predict(iterate(structures), eval_forces, config, aggregation, reference_member)
         names = outs[0].identifiers
         none: list[int | None] = [None] * len(names)
-        return TorchCommitteePredictResult(outs, np.arange(len(names)), none, names, aggregation, int(reference_member))
+        return TorchCommitteePredictResult(
+            outs, np.arange(len(names)), none, names, aggregation, int(reference_member), scales
+        )
 
     def predict_dataset(
         self,
@@ -160,20 +170,61 @@ class TorchCommitteePotential:
         config: PredictionConfig | None = None,
         aggregation: Aggregation = "mean",
         reference_member: int = 0,
+        *,
+        calibrated: bool = False,
     ) -> TorchCommitteePredictResult:
         """Predict for a dataset of aenet_ray's or a torch Subset of one; as :meth:`predict`.
 
         Features that it keeps are used. ``source_indices`` of the result are places in the dataset under all Subsets,
         ``identifiers`` its names.
         """
+        scales = self.calibration() if calibrated else None
         root, places = root_of(dataset)
         known = dataset_features(dataset, self.descriptor)
         outs = self._predict(iterate(dataset), eval_forces, config, aggregation, reference_member, known)
         indices = [int(i) for i in places]
         names = [root.get_structure_identifier(i) for i in indices]
         return TorchCommitteePredictResult(
-            outs, np.arange(len(indices)), [*indices], names, aggregation, int(reference_member)
+            outs, np.arange(len(indices)), [*indices], names, aggregation, int(reference_member), scales
         )
+
+    def calibrate(
+        self, structures: Any, *, forces: bool | None = None, method: CalibrationMethod = "likelihood"
+    ) -> Calibration:
+        """Learn from reference labels what the spreads must be multiplied by to be error bars, and keep it.
+
+        Written into the committee's folder where it has one, and used by ``predict(..., calibrated=True)``.
+
+        Args:
+            structures: With labels, not among those trained on; as of :meth:`predict`.
+            forces: Calibrate forces as well; None: where any structure has some.
+            method: 'likelihood': the root mean square of error over spread, under which normal errors are most
+                likely; 'coverage': 68.3 % of the errors lie within one, whatever the largest ones are.
+
+        Raises:
+            CommitteeError: There are no members yet, or fewer than five labels to learn from.
+            ConfigError: Another method.
+        """
+        known = list(iterate(structures))
+        forces = any(s.forces is not None for s in known) if forces is None else forces
+        result = self.predict(known, eval_forces=forces)
+        self._calibrated = Calibration.of(result, known, fingerprint(self.members), forces=forces, method=method)
+        if self.directory is not None:
+            self._calibrated.save(self.directory)
+        return self._calibrated
+
+    def calibration(self) -> Calibration:
+        """The calibration of these members: the one made last, else that in the folder.
+
+        Raises:
+            CommitteeError: There is none, or it is of other members.
+        """
+        members = fingerprint(self.members)
+        if self._calibrated is None or self._calibrated.members != members:
+            if self.directory is None:
+                raise CommitteeError("the committee is not calibrated: calibrate it on structures with labels.")
+            self._calibrated = Calibration.load(self.directory, members)
+        return self._calibrated
 
     def _predict(
         self,
@@ -212,7 +263,9 @@ class TorchCommitteePotential:
         missing = [str(m.model_path) for m in completed if not m.model_path.is_file()]
         if missing:
             raise CommitteeError(f"{metadata.directory}: model files are missing: {', '.join(missing)}.")
-        return cls.from_files([m.model_path for m in completed], device)
+        committee = cls.from_files([m.model_path for m in completed], device)
+        committee.directory = metadata.directory
+        return committee
 
     @classmethod
     def from_files(cls, paths: Sequence[str | Path], device: str | None = None) -> TorchCommitteePotential:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from aenet_ray.committee.calibration import Calibration
 from aenet_ray.committee.ensemble import AenetEnsembleResult, Aggregation, spread
 from aenet_ray.errors import ConfigError
 from aenet_ray.inference.predict import PredictOut
@@ -30,6 +31,7 @@ class TorchCommitteePredictResult(Sequence[AenetEnsembleResult]):
         source_indices: Index of each in the dataset at the root of all Subsets; None where structures were given.
         identifiers: Name of each: its own, else its file, else ``structure_000012``.
         aggregation, reference_member: As of ``AenetEnsembleResult``.
+        calibration: Scales of the spreads; None: as they are.
     """
 
     member_outputs: list[PredictOut]
@@ -38,6 +40,7 @@ class TorchCommitteePredictResult(Sequence[AenetEnsembleResult]):
     identifiers: list[str]
     aggregation: Aggregation = "mean"
     reference_member: int = 0
+    calibration: Calibration | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -52,9 +55,13 @@ class TorchCommitteePredictResult(Sequence[AenetEnsembleResult]):
         place = self.indices[i]
         forces = [out.forces[place] for out in self.member_outputs if out.forces is not None]
         energies = self.member_energies[:, i]
-        return AenetEnsembleResult(
-            energies, np.stack(forces) if forces else None, self.aggregation, self.reference_member
-        )
+        scales = (1.0, 1.0) if self.calibration is None else (self._energy_scale, self.calibration.force_scale)
+        stacked = np.stack(forces) if forces else None
+        return AenetEnsembleResult(energies, stacked, self.aggregation, self.reference_member, *scales)
+
+    @property
+    def _energy_scale(self) -> float:
+        return 1.0 if self.calibration is None else self.calibration.energy_scale
 
     @property
     def num_members(self) -> int:
@@ -80,7 +87,7 @@ class TorchCommitteePredictResult(Sequence[AenetEnsembleResult]):
     @property
     def energy_std(self) -> FloatArray:
         """Of total energies, (n,), eV: big structures have more of it."""
-        return spread(self.member_energies)
+        return spread(self.member_energies) * self._energy_scale
 
     @property
     def energy_std_per_atom(self) -> FloatArray:
@@ -168,4 +175,5 @@ class TorchCommitteePredictResult(Sequence[AenetEnsembleResult]):
             [self.identifiers[i] for i in places],
             self.aggregation,
             self.reference_member,
+            self.calibration,
         )
