@@ -116,6 +116,14 @@ class TuneConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _turns(self) -> TuneConfig:
+        if self.scheduler == "pbt" and self.max_concurrent is not None:
+            raise ValueError("pbt lets all its trials take turns on what the cluster has; leave out max_concurrent")
+        if self.scheduler == "pbt" and self.num_samples < 4:
+            raise ValueError(f"pbt needs a population of at least 4, num_samples is {self.num_samples}")
+        return self
+
     @property
     def domains(self) -> dict[str, Domain]:
         return {path: parse_domain(path, given) for path, given in self.space.items()}

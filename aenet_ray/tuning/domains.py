@@ -63,9 +63,17 @@ class Domain:
         else:
             value = generator.uniform(low, end + 1 if whole else end)
         if step:
-            value = round(value / step[0]) * step[0]
-            return min(max(int(value) if whole else round(value, 12), low), high)
+            return self.snap(value)
         return min(math.floor(value), end) if whole else value
+
+    def snap(self, value: Any) -> Any:
+        """A proposed value as it is used: a plain number, a multiple of the step where there is one."""
+        value = value.item() if isinstance(value, np.generic) else value
+        if self.is_list or len(self.arguments) < 3:
+            return value
+        low, high, step = self.arguments
+        value = round(value / step) * step
+        return min(max(int(value) if self.kind in WHOLE else round(value, 12), low), high)
 
     def corners(self) -> list[Any]:
         """Values among which a setting that is not allowed shows: the ends of a range, all of a list."""

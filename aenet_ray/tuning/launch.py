@@ -22,7 +22,7 @@ from aenet_ray.ray_session import quiet_ray_logs
 from aenet_ray.training.config import ScalingConfig
 from aenet_ray.training.launch import check_resources, train_on_ray
 from aenet_ray.tuning.plan import Search
-from aenet_ray.tuning.searchers import make_scheduler, make_searcher
+from aenet_ray.tuning.searchers import ENTRY, flat, flat_entries, make_scheduler, make_searcher
 from aenet_ray.tuning.trial import Told, Trial, prepare_trial, train_trial
 from aenet_ray.tuning.watch import Watch, tracker_callbacks
 
@@ -48,7 +48,7 @@ def solo_trial(sampled: dict[str, Any], folder: str, threads: int, use_gpu: bool
     """What Tune runs for a trial of one worker."""
     quiet_ray_logs()
     search = Search.load(Path(folder))
-    trial = Trial.of(sampled)
+    trial = _this_trial(sampled)
     train_trial(search, trial, _report(search), threads, use_gpu, _of_another(trial))
 
 
@@ -56,7 +56,7 @@ def group_trial(sampled: dict[str, Any], folder: str) -> None:
     """What Tune runs for a trial of several workers: a trainer that goes on where the trial was."""
     quiet_ray_logs()
     search = Search.load(Path(folder))
-    trial = Trial.of(sampled)
+    trial = _this_trial(sampled)
     told = Told(search, trial, _report(search))
     scaling = search.base_config.scaling
     assert scaling is not None
@@ -69,6 +69,12 @@ def group_trial(sampled: dict[str, Any], folder: str) -> None:
         told.last_row()
     except AenetRayError as error:
         told.failed(error)
+
+
+def _this_trial(sampled: dict[str, Any]) -> Trial:
+    """The trial by its own name: pbt hands on all settings of another one, its number among them."""
+    number = int(tune.get_context().get_trial_name().rpartition("_")[2])
+    return Trial.of(flat(sampled) | {"index": number})
 
 
 def _report(search: Search) -> Callable[[dict[str, Any], Path | None], None]:
@@ -138,11 +144,17 @@ def trainable(search: Search) -> Any:
     return tune.with_resources(function, tune.PlacementGroupFactory([held]))
 
 
+def check_trials_fit(search: Search) -> None:
+    """Raises:
+    ConfigError: The cluster can never hold a trial; said before anything is waited for.
+    """
+    check_resources(trial_scaling(search))
+
+
 def run_search(search: Search, *, show_progress: bool) -> None:
     """Run the trials that are left, on the Ray that is there.
 
     Raises:
-        ConfigError: The cluster can never hold a trial.
         TrainingError: Tune itself failed.
     """
     for name, value in ENVIRONMENT.items():
@@ -150,13 +162,17 @@ def run_search(search: Search, *, show_progress: bool) -> None:
     quiet_ray_logs()
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
-    check_resources(trial_scaling(search))
     function, state = trainable(search), search.folder / STATE
     if list(state.glob("experiment_state-*.json")) and (state / "tuner.pkl").exists():
         logger.info("going on with the search in %s", search.folder)
         tuner = tune.Tuner.restore(str(state), function, resume_unfinished=True, restart_errored=True)
     else:
-        tuner = tune.Tuner(function, tune_config=_tune_config(search), run_config=_run_config(search, show_progress))
+        tuner = tune.Tuner(
+            function,
+            param_space=_param_space(search),
+            tune_config=_tune_config(search),
+            run_config=_run_config(search, show_progress),
+        )
     try:
         tuner.fit()
     except AenetRayError:
@@ -168,12 +184,14 @@ def run_search(search: Search, *, show_progress: bool) -> None:
 def _tune_config(search: Search) -> Any:
     settings = search.tune
     taken = len(list((search.folder / "trials").glob("trial_*"))) if search.entries is None else 0
-    scheduler = make_scheduler(search)
+    own = settings.scheduling != "pbt"
+    n_samples = settings.num_samples if search.entries is None else len(search.entries)
     return tune.TuneConfig(
-        search_alg=make_searcher(search, taken),
-        scheduler=scheduler,
-        num_samples=len(search.entries) if search.entries is not None else settings.num_samples,
-        max_concurrent_trials=concurrency(search),
+        search_alg=make_searcher(search, taken) if own else None,
+        scheduler=make_scheduler(search),
+        num_samples=n_samples if own else 1,
+        # pbt's trials take turns: it compares those it knows, so that all have to be there from the start.
+        max_concurrent_trials=concurrency(search) if own else None,
         time_budget_s=settings.time_budget_s,
         reuse_actors=True,
         trial_name_creator=_name,
@@ -181,8 +199,14 @@ def _tune_config(search: Search) -> Any:
     )
 
 
+def _param_space(search: Search) -> dict[str, Any]:
+    if search.tune.scheduling != "pbt" or search.entries is None:
+        return {}
+    return {ENTRY: tune.grid_search(flat_entries(search.entries))}
+
+
 def _name(trial: Any) -> str:
-    return f"trial_{trial.config['index']:04d}"
+    return f"trial_{flat(trial.config)['index']:04d}"
 
 
 def _run_config(search: Search, show_progress: bool) -> Any:

@@ -63,9 +63,10 @@ def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:
     search = open_search(values, settings)
     show = search_shows(values)
     with _ray(search):
-        make_all_features(search, show=show)
-        from aenet_ray.tuning.launch import run_search
+        from aenet_ray.tuning.launch import check_trials_fit, run_search
 
+        check_trials_fit(search)
+        make_all_features(search, show=show)
         run_search(search, show_progress=show)
     results = TuneResults.from_folder(search.folder)
     results.write()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import pickle
 from collections.abc import Mapping
 from typing import Any
@@ -40,19 +41,31 @@ def check_packages(searcher: str) -> None:
             ) from None
 
 
+ENTRY = "trial"
+"""Under which a trial's settings stand where Tune, and no searcher, hands them out: pbt insists on that."""
+
+
+def flat(sampled: dict[str, Any]) -> dict[str, Any]:
+    """Index, split and settings of a trial, however they were handed out."""
+    return dict(sampled.get(ENTRY, sampled))
+
+
+def flat_entries(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"index": entry["index"], "split": entry["split"], **entry["values"]} for entry in entries]
+
+
 class Decided(Searcher):
     """Hands out trials that were decided beforehand, in their order."""
 
     def __init__(self, entries: list[dict[str, Any]]) -> None:
         super().__init__()
-        self.entries, self.next = entries, 0
+        self.entries, self.next = flat_entries(entries), 0
 
     def suggest(self, trial_id: str) -> Any:
         if self.next >= len(self.entries):
             return Searcher.FINISHED
-        entry = self.entries[self.next]
         self.next += 1
-        return {"index": entry["index"], "split": entry["split"], **entry["values"]}
+        return dict(self.entries[self.next - 1])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing to learn."""
@@ -74,14 +87,20 @@ class Numbered(Searcher):
             not given again.
     """
 
-    def __init__(self, inner: Searcher, split: str, lists: Mapping[str, dict[str, Any]], taken: int = 0) -> None:
+    def __init__(self, inner: Searcher, split: str, domains: Mapping[str, Domain], taken: int = 0) -> None:
         super().__init__(metric=inner.metric, mode=inner.mode)
-        self.inner, self.split, self.lists, self.next = inner, split, dict(lists), taken
+        self.inner, self.split, self.domains, self.next = inner, split, dict(domains), taken
+        self.lists = {
+            path: {_plain(v): v for v in domain.arguments}
+            for path, domain in domains.items()
+            if domain.is_list and any(_plain(v) is not v for v in domain.arguments)
+        }
 
     def suggest(self, trial_id: str) -> Any:
         values = self.inner.suggest(trial_id)
         if not isinstance(values, dict):
             return values
+        values = {path: self.domains[path].snap(value) for path, value in values.items()}
         for path, known in self.lists.items():
             values[path] = known[values[path]]
         self.next += 1
@@ -140,26 +159,25 @@ def make_searcher(search: Search, taken: int = 0) -> Searcher:
         return Decided(search.entries)
     check_packages(settings.searcher)
     space = {path: ray_domain(domain) for path, domain in settings.domains.items()}
-    lists = {
-        path: {_plain(v): v for v in domain.arguments}
-        for path, domain in settings.domains.items()
-        if domain.is_list and any(_plain(v) is not v for v in domain.arguments)
-    }
     common: dict[str, Any] = {"metric": settings.metric, "mode": settings.mode}
     inner: Searcher
     if settings.searcher == "optuna":
+        import optuna
         from ray.tune.search.optuna import OptunaSearch
 
-        inner = OptunaSearch(space, seed=search.seed, **common)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        inner = OptunaSearch(OptunaSearch.convert_search_space(space), seed=search.seed, **common)
     elif settings.searcher == "hyperopt":
         from ray.tune.search.hyperopt import HyperOptSearch
 
-        inner = HyperOptSearch(space, random_state_seed=search.seed, n_initial_points=5, **common)
+        converted = HyperOptSearch.convert_search_space(space)
+        inner = HyperOptSearch(converted, random_state_seed=search.seed, n_initial_points=5, **common)
     else:
         from ray.tune.search.bohb import TuneBOHB
 
-        inner = TuneBOHB(space, seed=search.seed, **common)
-    return Numbered(inner, search.splits[0].name, lists, taken)
+        logging.getLogger("ray.tune.search.bohb.bohb_search").setLevel(logging.ERROR)  # we keep to the steps
+        inner = TuneBOHB(TuneBOHB.convert_search_space(space), seed=search.seed, **common)
+    return Numbered(inner, search.splits[0].name, settings.domains, taken)
 
 
 def make_scheduler(search: Search) -> TrialScheduler:
@@ -183,6 +201,6 @@ def make_scheduler(search: Search) -> TrialScheduler:
             path: ray_domain(d) if not d.is_list else list(d.arguments) for path, d in settings.domains.items()
         }
         return PopulationBasedTraining(
-            perturbation_interval=grace, hyperparam_mutations=mutations, synch=False, log_config=False, **common
+            perturbation_interval=grace, hyperparam_mutations={ENTRY: mutations}, log_config=False, **common
         )
     return FIFOScheduler()

@@ -67,7 +67,8 @@ def train_trial(
     told = Told(search, trial, report)
     try:
         prepare_trial(search, trial, inherited)
-        told.last_row()
+        if inherited is None:
+            told.last_row()
         run_training(run_dir, Solo(), choose_device(None if use_gpu else "cpu"), told.epoch)
         told.last_row()
     except AenetRayError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,8 @@ from ray.tune import Callback
 
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.progress import TrialLine, progress_table, status_line, trial_text
-from aenet_ray.tuning.trial import read_note
+from aenet_ray.tuning.searchers import flat
+from aenet_ray.tuning.trial import Trial, read_note
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +63,9 @@ class Watch(Callback):
             self.live.start()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        values = {k: v for k, v in trial.config.items() if k not in ("index", "split")}
-        line = self._line(trial)
-        line.values, line.state = values, "running"
-        self._write("start", trial, split=trial.config["split"], values=values)
+        known, line = Trial.of(flat(trial.config)), self._line(trial)
+        line.values, line.state = known.values, "running"
+        self._write("start", trial, split=known.split, values=known.values)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         value, line = float(result[self.metric]), self._line(trial)
@@ -157,5 +158,7 @@ def tracker_callbacks(search: Search) -> list[Callback]:
         else:
             from ray.air.integrations.wandb import WandbLoggerCallback
 
-            made.append(WandbLoggerCallback(project=search.folder.name))
+            # Its processes run in Ray's, which do not have this one's environment.
+            mode = {"mode": os.environ["WANDB_MODE"]} if "WANDB_MODE" in os.environ else {}
+            made.append(WandbLoggerCallback(project=search.folder.name, dir=str(search.folder), **mode))
     return made

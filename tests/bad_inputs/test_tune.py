@@ -177,6 +177,8 @@ ROWS: list[tuple[str, Callable[[Path], object], type[AenetRayError], str]] = [
         ConfigError,
         r"\(scaling.num_workers=2\) do not have in Tune; use asha or median",
     ),
+    ("pbt in turns", searched({"space": MU, "scheduler": "pbt", "max_concurrent": 1}), ConfigError, r"take turns"),
+    ("pbt of two", searched({"space": MU, "scheduler": "pbt", "num_samples": 2}), ConfigError, r"at least 4"),
     ("bohb with asha", searched({"space": MU, "searcher": "bohb", "scheduler": "asha"}), ConfigError, r"its own sch"),
     (
         "grid with optuna",
