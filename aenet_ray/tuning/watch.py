@@ -159,6 +159,6 @@ def tracker_callbacks(search: Search) -> list[Callback]:
             from ray.air.integrations.wandb import WandbLoggerCallback
 
             # Its processes run in Ray's, which do not have this one's environment.
-            mode = {"mode": os.environ["WANDB_MODE"]} if "WANDB_MODE" in os.environ else {}
+            mode: dict[str, Any] = {"mode": os.environ["WANDB_MODE"]} if "WANDB_MODE" in os.environ else {}
             made.append(WandbLoggerCallback(project=search.folder.name, dir=str(search.folder), **mode))
     return made
