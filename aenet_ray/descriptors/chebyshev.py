@@ -230,12 +230,15 @@ class ChebyshevDescriptor:
         Args:
             edges: Neighbours.
             species_index: (n_atoms,).
-            v: Tangents of the positions, (n_atoms, 3).
+            v: Tangents of the positions, (n_atoms, 3); or several, (k, n_atoms, 3), which give (k, n_atoms, F).
             strain: Tangents of the edges, r_b' = r_b + sum_a r_a strain_ab, (n_structures, 3, 3).
             structure_offsets: Needed with ``strain``, (n_structures + 1,).
         """
         if strain is not None and structure_offsets is None:
             raise DescriptorError("jvp got strain but no structure_offsets; expected both or none.")
+        if np.ndim(v) == 3:
+            each = [self.jvp(edges, species_index, one, strain=strain, structure_offsets=structure_offsets) for one in v]
+            return np.stack(each)
         v = checked_rows("v", v, (edges.n_atoms, 3))
         if self.backend == "torch":
             return operators.torch_jvp(self, edges, species_index, v, strain, structure_offsets)

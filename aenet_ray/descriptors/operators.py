@@ -31,10 +31,13 @@ def descriptor_gradient(descriptor: ChebyshevDescriptor, edges: Edges, species_i
         descriptor: Chooses backend and device.
         edges: Neighbours of all atoms.
         species_index: (n_atoms,).
-        g: Derivative of the energy with respect to the features, (n_atoms, F). Differentiable any number of
-            times in g.
+        g: Derivative of the energy with respect to the features, (n_atoms, F), or several of them on the same
+            neighbours, (k, n_atoms, F), which give (k, n_atoms, 3). Differentiable any number of times in g.
     """
-    return _gradient(_Problem(descriptor, edges, species_index, None), g)[0]
+    problem = _Problem(descriptor, edges, species_index, None)
+    if g.ndim == 3 and descriptor.backend == "torch":
+        return torch.stack([_gradient(problem, each)[0] for each in g])
+    return _gradient(problem, g)[0]
 
 
 def descriptor_gradient_and_virial(

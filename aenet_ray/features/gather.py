@@ -36,6 +36,36 @@ def gather_features(features, species, first, count, scale, offset, x, structure
 
 
 @njit(nogil=True, cache=True)
+def gather_side_by_side(features, species, first, count, owner, label, scale, offset, x, structure, cursor):  # type: ignore[no-untyped-def]
+    """As ``gather_features``, for several batches at once, each in a table of its own.
+
+    Args:
+        owner: Batch of each wanted structure, (n,).
+        label: What its rows get in ``structure``, (n,).
+        x: (n_batches, n_rows, n_features); structure: (n_batches, n_rows).
+        cursor: Next free row of each batch and species, (n_batches, n_species); moved on.
+    """
+    n_features = features.shape[1]
+    for k in range(len(first)):
+        b = owner[k]
+        for a in range(first[k], first[k] + count[k]):
+            s = species[a]
+            row = cursor[b, s]
+            cursor[b, s] += 1
+            for f in range(n_features):
+                x[b, row, f] = (features[a, f] - offset[f]) * scale[f]
+            structure[b, row] = label[k]
+
+
+@njit(nogil=True, cache=True)
+def clear_between(x, begin, end):  # type: ignore[no-untyped-def]
+    """Zeros into the rows from ``begin`` to ``end`` of each batch and species, (n_batches, n_species) both."""
+    for b in range(begin.shape[0]):
+        for s in range(begin.shape[1]):
+            x[b, begin[b, s] : end[b, s]] = 0.0
+
+
+@njit(nogil=True, cache=True)
 def number_rows(species, first, count, start, number, structure, row_of_atom, cursor, k0, a0):  # type: ignore[no-untyped-def]
     """As ``gather_features``, but each row gets a number instead of features: ``start`` of its structure plus its
     atom's place in it, or -1 where ``start`` is negative.

@@ -39,6 +39,22 @@ class GatheredFeatures:
 
 
 @dataclass(slots=True)
+class SideBySide:
+    """Normalised features of several batches in tables of equal length, rows sorted by species.
+
+    Args:
+        x: (n_batches, n_rows, n_features), zeros where a batch has fewer rows of a species than another.
+        counts: Rows of each species in every table.
+        structure: Structure of each row, (n_batches, n_rows), counted through all batches; their number where no
+            atom is.
+    """
+
+    x: np.ndarray
+    counts: list[int]
+    structure: IntArray
+
+
+@dataclass(slots=True)
 class BatchRows:
     """Where the rows of a batch, sorted by species, come from.
 
@@ -176,6 +192,37 @@ class FeatureStore:
             )
             atom += int(count.sum())
         return GatheredFeatures(x, totals.tolist(), structure, row_of_atom)
+
+    def side_by_side(self, ids: IntArray, scale: np.ndarray, offset: np.ndarray) -> SideBySide:
+        """Normalised features of several batches of equally many structures, (n_batches, n), as one table each.
+
+        Tables are as long as the longest of each species; ``structure`` counts through all batches.
+        """
+        n_batches, n = ids.shape
+        totals = self.composition[ids].sum(axis=1, dtype=np.int64)
+        longest = totals.max(axis=0)
+        x = np.empty((n_batches, int(longest.sum()), self.n_features), dtype=self.dtype)
+        structure = np.full(x.shape[:2], ids.size, dtype=np.int64)
+        begin = np.cumsum(longest) - longest
+        cursor = np.repeat(begin[None], n_batches, axis=0)
+        flat = ids.ravel()
+        label = np.argsort(flat, kind="stable")
+        for number, part, local in self._by_shard(flat[label]):
+            gather.gather_side_by_side(
+                self._shard(number, "features"),
+                self._shard(number, "species"),
+                self._first(number)[local],
+                self._shard(number, "n_atoms")[local],
+                label[part] // n,
+                label[part],
+                scale,
+                offset,
+                x,
+                structure,
+                cursor,
+            )
+        gather.clear_between(x, cursor, np.repeat((begin + longest)[None], n_batches, axis=0))
+        return SideBySide(x, longest.tolist(), structure)
 
     def rows(self, ids: IntArray, start: IntArray) -> BatchRows:
         """The rows that ``features`` would make, by their numbers in a table of atoms.

@@ -155,7 +155,7 @@ def predict_described(
     block, order, first = described.block, described.order, models[0]
     x = _inputs(models, described).requires_grad_(forces or stress)
     with torch.set_grad_enabled(forces or stress):
-        output = StackedNetworks([m.net for m in models]).energies(x, described.counts)
+        output = StackedNetworks.of([m.net for m in models]).energies(x, described.counts)
     normalized = np.empty((len(models), block.n_atoms))
     normalized[:, order] = output.detach().double().cpu().numpy()
     results = [_energies(m, block, described.species, e) for m, e in zip(models, normalized, strict=True)]

@@ -1,34 +1,64 @@
-"""Networks of one architecture evaluated together: weights with a leading member axis."""
+"""Networks of one architecture evaluated and trained together: weights with a leading member axis."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from aenet_ray.models.network import SpeciesNetworks
+from aenet_ray.models.network import Activation, SpeciesNetworks
+
+Layer = tuple[Tensor, Tensor, Activation]
+"""Weights (n_members, n_out, n_in), biases (n_members, n_out), activation."""
 
 
 class StackedNetworks:
     """A batched matrix product a layer in place of one a member: for small networks the calls are the cost.
 
     Args:
-        nets: Of one architecture, on one device, in one precision.
+        layers: Of each species.
     """
 
-    def __init__(self, nets: Sequence[SpeciesNetworks]) -> None:
-        self.layers = [
+    def __init__(self, layers: Sequence[Sequence[Layer]]) -> None:
+        self.layers = layers
+
+    @classmethod
+    def of(cls, nets: Sequence[SpeciesNetworks]) -> StackedNetworks:
+        """Copies of networks of one architecture, on one device, in one precision."""
+        return cls(
             [
-                (
-                    torch.stack([w for w, _, _ in layer]).detach(),
-                    torch.stack([b for _, b, _ in layer]).detach(),
-                    layer[0][2],
-                )
-                for layer in zip(*(net.steps(k) for net in nets), strict=True)
+                [
+                    (
+                        torch.stack([w for w, _, _ in layer]).detach(),
+                        torch.stack([b for _, b, _ in layer]).detach(),
+                        layer[0][2],
+                    )
+                    for layer in zip(*(net.steps(k) for net in nets), strict=True)
+                ]
+                for k in range(len(nets[0].species))
             ]
-            for k in range(len(nets[0].species))
-        ]
+        )
+
+    @classmethod
+    def in_tables(cls, net: SpeciesNetworks, values: Tensor, gradients: Tensor) -> StackedNetworks:
+        """Networks to train: views of two tables, (n_members, n_parameters), columns in the order of ``parameters()``.
+
+        Args:
+            net: Of their architecture.
+            values, gradients: Of the parameters. What autograd or a pullback finds is added to ``gradients``.
+        """
+        start, place = 0, {}
+        for p in net.parameters():
+            place[id(p)] = slice(start, start := start + p.numel())
+
+        def leaf(p: Tensor) -> Tensor:
+            columns = place[id(p)]
+            view = values[:, columns].unflatten(1, p.shape).detach().requires_grad_()
+            view.grad = gradients[:, columns].unflatten(1, p.shape)
+            return view
+
+        return cls([[(leaf(w), leaf(b), act) for w, b, act in net.steps(k)] for k in range(len(net.species))])
 
     def energies(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """Atom energies of every member, (n_members, n_atoms), in the units of the networks.
@@ -43,3 +73,34 @@ class StackedNetworks:
                 h = act.value(torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2)))
             parts.append(h)
         return torch.cat(parts, dim=1).squeeze(2)
+
+    @torch.no_grad()
+    def with_pullback(self, x: Tensor, counts: Sequence[int]) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """Atom energies, and what adds the gradient of Σ_a d_a e_a of every member to its row, given d (as energies).
+
+        As ``SpeciesNetworks.forward_with_pullback``.
+        """
+        tapes, parts = [], []
+        for layers, h in zip(self.layers, torch.split(x, list(counts), dim=1), strict=True):
+            tape = []
+            for weight, bias, act in layers:
+                z = torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
+                y = act.value(z)
+                tape.append((weight, bias, act, h, z, y))
+                h = y
+            tapes.append(tape)
+            parts.append(h)
+
+        @torch.no_grad()
+        def pullback(d: Tensor) -> None:
+            for tape, part in zip(tapes, torch.split(d.unsqueeze(2), list(counts), dim=1), strict=True):
+                for weight, bias, act, h, z, y in reversed(tape):
+                    part = act.pull(part, z, y)
+                    assert weight.grad is not None, "in_tables makes the gradients"
+                    assert bias.grad is not None
+                    weight.grad.baddbmm_(part.transpose(1, 2), h)
+                    bias.grad.add_(part.sum(1))
+                    if h is not tape[0][3]:
+                        part = torch.bmm(part, weight)
+
+        return torch.cat(parts, dim=1).squeeze(2), pullback

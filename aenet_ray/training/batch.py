@@ -90,6 +90,33 @@ class BatchMaker:
         found = self.store.features(ids, self._scale, self._offset)
         return BatchFeatures(torch.from_numpy(found.x), found.counts, found.structure, found.row_of_atom)
 
+    def side_by_side(self, ids: IntArray) -> tuple[Tensor, list[int], IntArray]:
+        """Normalised features of several batches of structures ``ids``, (k, n), in tables of equal length.
+
+        Returns:
+            Features, (k, n_rows, n_features); rows of each species in every table; structure of each row, counted
+            through all batches, k * n where no atom is, (k, n_rows).
+        """
+        if self.features == self.from_store:
+            found = self.store.side_by_side(ids, self._scale, self._offset)
+            return torch.from_numpy(found.x).to(self.device, non_blocking=True), found.counts, found.structure
+        flat = ids.ravel()
+        label = np.argsort(flat, kind="stable")
+        kept = self.features(flat[label])
+        counts = self.store.composition[ids].sum(axis=1, dtype=np.int64)
+        longest = counts.max(axis=0)
+        # Rows of one species and batch follow each other when sorted by both.
+        structure = label[kept.structure]
+        species = np.repeat(np.arange(len(longest)), kept.counts)
+        order = np.lexsort((structure // ids.shape[1], species))
+        begin = (np.cumsum(longest) - longest) + longest.sum() * np.arange(len(ids))[:, None]
+        within = np.concatenate([np.arange(c) for c in counts.T.ravel()])
+        place = np.repeat(begin.T.ravel(), counts.T.ravel()) + within
+        row, owner = np.zeros(len(ids) * longest.sum(), dtype=np.int64), np.full(len(ids) * longest.sum(), ids.size)
+        row[place], owner[place] = order, structure[order]
+        x = kept.x.to(self.device)[self._tensor(row)]
+        return x.view(len(ids), -1, x.shape[1]), longest.tolist(), owner.reshape(len(ids), -1)
+
     def cohesive_per_atom(self, ids: IntArray) -> FloatArray:
         """(E − Σε)/N, (n,), eV/atom."""
         composition = self.store.composition[ids]

@@ -16,7 +16,7 @@ from aenet_ray.errors import TrainingError
 from aenet_ray.losses import LossScale
 from aenet_ray.progress import counted
 from aenet_ray.structures.structure import FloatArray, IntArray
-from aenet_ray.training.batch import Batch
+from aenet_ray.training.batch import Batch, BatchMaker
 from aenet_ray.training.clock import StageClock
 from aenet_ray.training.comm import Comm
 from aenet_ray.training.early_stopping import is_last
@@ -29,7 +29,7 @@ from aenet_ray.training.natural_gradient import NaturalGradientOptimizer, natura
 from aenet_ray.training.plan import batches
 from aenet_ray.training.spec import RunSpec
 from aenet_ray.training.state import TrainState, starting_point
-from aenet_ray.training.step import train_step
+from aenet_ray.training.step import GlobalBatch, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +52,12 @@ class Running:
     planned: list[tuple[int, int, float]] = field(default_factory=list)
 
     def add(
-        self, k: int, start: int, planned: PlannedBatch, mine: IntArray, scale: LossScale, own: torch.Tensor
+        self, k: int, start: int, counts: GlobalBatch, mine: IntArray, scale: LossScale, magnitude: FloatArray
     ) -> None:
-        """Step k, over the draws from ``start`` on; ``own`` errors are of this worker's places ``mine``."""
-        magnitude = own.abs().double().cpu().numpy()
+        """Step k, over the draws from ``start`` on; |ΔE|/N of this worker's places ``mine``, (n,)."""
         self.sums[k] = magnitude.sum()
         if len(self.errors):
             self.errors[start + mine] = magnitude
-        counts = planned.counts
         self.scales.append(scale)
         self.planned.append((counts.n_structures, counts.n_force, counts.supervised_fraction))
 
@@ -104,19 +102,23 @@ def train_epoch(state: TrainState, comm: Comm) -> Row:
         clock.lap("data")
         scale, own = _step(state, planned, mine, batch, comm, clock)
         if not math.isfinite(scale.loss):
-            raise TrainingError(
-                f"epoch {state.epoch + 1}: training has diverged, the loss is {scale.loss}. Lower the learning rate "
-                f"(now {state.schedule.learning_rate:g}), set max_grad_norm, or look for wrong labels "
-                "('aenet-ray info'); checkpoints of the epochs before are kept."
-            )
-        running.add(k, parts[k].start, planned, mine, scale, own)
+            raise diverged(state, scale)
+        running.add(k, parts[k].start, planned.counts, mine, scale, own.abs().double().cpu().numpy())
         clock.start()
     everywhere = torch.from_numpy(np.concatenate([running.sums, running.errors])).to(state.model.device)
     found = comm.sum_(everywhere).cpu().numpy()
     running.sums = found[: len(parts)]
     if needs_errors:
         state.policy.observe(plan.drawn, found[len(parts) :])
-    return running.row() | _training_times(clock)
+    return running.row() | training_times(clock)
+
+
+def diverged(state: TrainState, scale: LossScale) -> TrainingError:
+    return TrainingError(
+        f"epoch {state.epoch + 1}: training has diverged, the loss is {scale.loss}. Lower the learning rate "
+        f"(now {state.schedule.learning_rate:g}), set max_grad_norm, or look for wrong labels "
+        "('aenet-ray info'); checkpoints of the epochs before are kept."
+    )
 
 
 def _step(
@@ -135,7 +137,7 @@ def _step(
     return train_step(state.model, state.flat, optimizer, batch, planned.counts, alpha, comm, clock, longest)
 
 
-def _training_times(clock: StageClock) -> Row:
+def training_times(clock: StageClock) -> Row:
     data, step = clock.of("data"), clock.of("forward", "loss", "backward", "optimizer")
     return {
         "data_time": data,
@@ -156,15 +158,25 @@ def run_epoch(state: TrainState, comm: Comm) -> Row:
     row = train_epoch(state, comm)
     epoch_clock.lap("train")
     row |= validate(state, comm)
-    state.schedule.finish(row["test_loss"])
-    state.stopping.observe(row["test_loss"])
     epoch_clock.lap("validation")
-    validation = epoch_clock.of("validation")
-    return row | {
+    return row | conclude(state, row["test_loss"]) | epoch_times(epoch_clock)
+
+
+def conclude(state: TrainState, test_loss: float) -> Row:
+    """What follows from an epoch's validation loss for the next ones."""
+    state.schedule.finish(test_loss)
+    state.stopping.observe(test_loss)
+    return {
         "epoch": state.epoch,
         "learning_rate": state.schedule.learning_rate,
         "epochs_without_improvement": state.stopping.waited,
-        "epoch_time": epoch_clock.of("train", "validation"),
+    }
+
+
+def epoch_times(clock: StageClock) -> Row:
+    validation = clock.of("validation")
+    return {
+        "epoch_time": clock.of("train", "validation"),
         "validation_time": validation,
         "epoch_val_time": validation,
     }
@@ -183,22 +195,37 @@ def validate(state: TrainState, comm: Comm) -> Row:
         batch_size=state.spec.reported_batch(ids),
         clock=clock,
     )
-    return error_columns("test", errors, config.force_weight) | {
+    return error_columns("test", errors, config.force_weight) | validation_times(clock)
+
+
+def validation_times(clock: StageClock) -> Row:
+    return {
         "epoch_data_loading_time_val": clock.of("data"),
         "epoch_loss_time_val": clock.of("forward"),
         "epoch_optimizer_time_val": 0.0,
     }
 
 
-def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEpoch | None = None) -> TrainState:
-    """Train the run in ``run_dir`` to its end, from its newest checkpoint if there is one."""
+def open_run(run_dir: Path, device: torch.device, maker: BatchMaker | None = None) -> TrainState:
+    """The run in ``run_dir`` where it is: at its newest checkpoint, or before its first epoch.
+
+    Args:
+        maker: Of a run on the same data; None: its own.
+    """
     spec = RunSpec.load(run_dir)
-    state = TrainState.create(spec, device)
+    state = TrainState.create(spec, device, maker)
     folder = None if spec.config.checkpoint_dir is None else run_dir / spec.config.checkpoint_dir
     if (start := starting_point(run_dir, folder)) is not None:
         state.restore(*start)
-        if comm.rank == 0:
-            logger.info("going on after epoch %d of %d", state.epoch, spec.epochs)
+    return state
+
+
+def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEpoch | None = None) -> TrainState:
+    """Train the run in ``run_dir`` to its end, from its newest checkpoint if there is one."""
+    state = open_run(run_dir, device)
+    spec = state.spec
+    if state.epoch and comm.rank == 0:
+        logger.info("going on after epoch %d of %d", state.epoch, spec.epochs)
     keeper = Keeper(state, run_dir, comm)
     with state.maker.background:
         finished = time.perf_counter()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.structures.block import chunks_by_atoms
 from aenet_ray.structures.structure import FloatArray, IntArray
@@ -110,19 +111,30 @@ def evaluate(
         batch_size: Of the batches, in the order of ``ids``, whose errors are averaged beside the exact ones.
     """
     mine = np.arange(len(ids))[comm.rank :: comm.size]
-    n_batches = -(-len(ids) // batch_size)
-    sums = np.zeros((n_batches, 6))
+    sums = np.zeros((-(-len(ids) // batch_size), 6))
     for part, energy, force in predict_errors(model, maker, ids[mine], forces=forces, clock=clock):
-        places = mine[part]
-        columns = [np.ones(len(energy)), np.square(energy), np.abs(energy)]
-        if len(force):
-            n_atoms = maker.store.n_atoms[ids[places]] * maker.store.has_forces[ids[places]]
-            of_atom = np.repeat(np.arange(len(places)), n_atoms)
-            per_atom = (np.full(len(force), 3.0), np.square(force).sum(axis=1), np.abs(force).sum(axis=1))
-            columns += [np.bincount(of_atom, c, minlength=len(places)) for c in per_atom]
-        for k, column in enumerate(columns):
-            sums[:, k] += np.bincount(places // batch_size, column, minlength=n_batches)
+        add_errors(sums, maker.store, ids, mine[part], energy, force, batch_size)
     return ErrorSums.of(comm.sum_(torch.from_numpy(sums).to(model.device)).cpu().numpy())
+
+
+def add_errors(
+    sums: FloatArray,
+    store: FeatureStore,
+    ids: IntArray,
+    places: IntArray,
+    energy: FloatArray,
+    force: FloatArray,
+    batch_size: int,
+) -> None:
+    """Add the errors of the structures ``ids[places]`` to the sums of their batches, as of ``ErrorSums.of``."""
+    columns = [np.ones(len(energy)), np.square(energy), np.abs(energy)]
+    if len(force):
+        n_atoms = store.n_atoms[ids[places]] * store.has_forces[ids[places]]
+        of_atom = np.repeat(np.arange(len(places)), n_atoms)
+        per_atom = (np.full(len(force), 3.0), np.square(force).sum(axis=1), np.abs(force).sum(axis=1))
+        columns += [np.bincount(of_atom, c, minlength=len(places)) for c in per_atom]
+    for k, column in enumerate(columns):
+        sums[:, k] += np.bincount(places // batch_size, column, minlength=len(sums))
 
 
 def monitor(errors: ErrorSums, alpha: float) -> float:

@@ -18,17 +18,24 @@ class FlatParameters:
     """
 
     def __init__(self, module: nn.Module, n_extra: int = 0) -> None:
-        parameters = list(module.parameters())
-        values = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self._parameters = list(module.parameters())
+        values = torch.cat([p.detach().reshape(-1) for p in self._parameters])
         self.vector = nn.Parameter(values)
-        self.message = torch.zeros(len(values) + n_extra, dtype=values.dtype, device=values.device)
-        self.gradient = self.message[: len(values)]
-        self.extra = self.message[len(values) :]
+        self.live_in(values, torch.zeros(len(values) + n_extra, dtype=values.dtype, device=values.device))
+
+    def live_in(self, vector: Tensor, message: Tensor) -> None:
+        """Keep the values in ``vector``, which has them already, and the message in ``message``; rows of tables, say.
+
+        Parameters and ``self.vector`` stay the objects they are: optimisers need not know.
+        """
+        n = len(vector)
+        self.vector.data = vector
+        self.message, self.gradient, self.extra = message, message[:n], message[n:]
         self.vector.grad = self.gradient
         start = 0
-        for p in parameters:
+        for p in self._parameters:
             stop = start + p.numel()
-            p.data = self.vector.data[start:stop].view(p.shape)
+            p.data = vector[start:stop].view(p.shape)
             p.grad = self.gradient[start:stop].view(p.shape)
             start = stop
 

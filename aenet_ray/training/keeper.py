@@ -9,17 +9,24 @@ from typing import Any
 
 from aenet_ray.errors import CheckpointError
 from aenet_ray.models.model_file import write_model_file
+from aenet_ray.structures.structure import IntArray
 from aenet_ray.training import checkpoint
 from aenet_ray.training.comm import Comm
-from aenet_ray.training.evaluation import error_columns, evaluate
+from aenet_ray.training.evaluation import ErrorSums, error_columns, evaluate
 from aenet_ray.training.history import Row, write_json
 from aenet_ray.training.loggers import LOGGERS, finite
+from aenet_ray.training.spec import RunSpec
 from aenet_ray.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation.json"
 """In the folder of a run of no epochs: errors of its first weights, under the names of the history's columns."""
+
+
+def parts_of(spec: RunSpec) -> tuple[tuple[str, IntArray], ...]:
+    """What a full pass goes over, under the names of the history's columns."""
+    return (("train", spec.train_ids), ("test", spec.test_ids))
 
 
 class Keeper:
@@ -65,19 +72,24 @@ class Keeper:
 
     def finish(self, comm: Comm) -> None:
         """Replace the last row by a full pass with the final weights, and write the model."""
-        state = self.state
-        row: Row = self.history.last if len(self.history) else {}
-        config = state.spec.config
-        for kind, ids in (("train", state.spec.train_ids), ("test", state.spec.test_ids)):
-            errors = evaluate(
+        state, errors = self.state, {}
+        for kind, ids in parts_of(state.spec):
+            errors[kind] = evaluate(
                 state.model,
                 state.maker,
                 ids,
                 comm,
-                forces=config.force_weight > 0,
+                forces=state.spec.config.force_weight > 0,
                 batch_size=state.spec.reported_batch(ids),
             )
-            row |= error_columns(kind, errors, config.force_weight)
+        self.write_end(errors)
+
+    def write_end(self, errors: dict[str, ErrorSums]) -> None:
+        """As ``finish``, of errors with the final weights, of the training and the validation part."""
+        state = self.state
+        row: Row = self.history.last if len(self.history) else {}
+        for kind, found in errors.items():
+            row |= error_columns(kind, found, state.spec.config.force_weight)
         if len(self.history):
             self.history.replace_last(row)
         for tracker in self.loggers:

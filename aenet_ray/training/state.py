@@ -135,13 +135,19 @@ class TrainState:
     history: History = field(default_factory=History)
 
     @classmethod
-    def create(cls, spec: RunSpec, device: torch.device) -> TrainState:
+    def create(cls, spec: RunSpec, device: torch.device, maker: BatchMaker | None = None) -> TrainState:
+        """A run before its first epoch.
+
+        Args:
+            maker: Of another run of the same data and normalisation, to share what it keeps; None: its own.
+        """
         config = spec.config
         model = spec.model(device)
         flat = FlatParameters(model, n_extra=1)
         optimizer = make_optimizer(config, flat)
-        maker = batch_maker(spec, model, device)
-        keep_in_memory(maker, config, spec.train_ids, spec.test_ids)
+        if maker is None:
+            maker = batch_maker(spec, model, device)
+            keep_in_memory(maker, config, spec.train_ids, spec.test_ids)
         labelled = maker.store.has_forces[spec.train_ids] & (config.force_weight > 0)
         return cls(
             spec=spec,
