@@ -31,6 +31,12 @@ class TorchCommitteeConfig(Config):
     """Dealt to the members in turn, such as ['cuda:0', 'cuda:1']; None: the training's device."""
     output_dir: str | None = None
     """Folder of the committee; None: committee_run."""
+    members_per_trial: int = Field(1, strict=True, ge=1)
+    """Members trained together, in one process and on one device, all a step at a time: faster than each by itself
+    where networks are small."""
+    share_batches: bool = False
+    """Members draw the same batches in the same order and differ in their first weights only; trained together, they
+    then share neighbours and moments when they train on forces."""
 
     @field_validator("member_seeds", mode="before")
     @classmethod
@@ -77,12 +83,19 @@ class MemberPlan:
     Args:
         split_seed: The same for all: the split is made once.
         device: None: what there is.
+        draws: Seed of the batches; None: ``seed``.
     """
 
     member_index: int
     seed: int
     split_seed: int
     device: str | None
+    draws: int | None = None
+
+    @property
+    def drawing(self) -> int:
+        """Seed of batches and force subsets."""
+        return self.seed if self.draws is None else self.draws
 
     def config(self, training: TorchTrainingConfig) -> TorchTrainingConfig:
         """The member's training settings. Its checkpoints lie in its own folder, whatever they are called elsewhere."""
@@ -100,10 +113,16 @@ def plan_members(
         known: Members that have begun: they keep the seeds they began with.
 
     Raises:
-        ConfigError: A device is missing, or several processes would share one by accident.
+        ConfigError: A device is missing, several processes would share one by accident, or members cannot share
+            batches.
         TrainingError: The seeds asked for are not those that the known members began with.
     """
     _check_devices(committee, training)
+    if committee.share_batches and training.sampling_policy == "error_weighted":
+        raise ConfigError(
+            "share_batches: with sampling_policy 'error_weighted' each member draws by its own errors, so that batches "
+            "cannot be the same. Leave it out, or choose 'uniform' or 'energy_weighted'."
+        )
     n, first = committee.num_members, committee.base_seed
     if first is None:
         first = training.seed if training.seed is not None else _first_seed(known)
@@ -119,8 +138,9 @@ def plan_members(
     split_seed = next((s for s in (training.split_seed, training.seed) if s is not None), seeds[0])
     if known and training.split_seed is None:
         split_seed = known[0].split_seed
-    devices = _devices(committee, training)
-    return [MemberPlan(i, seeds[i], split_seed, devices[i % len(devices)]) for i in range(n)]
+    devices, draws = _devices(committee, training), seeds[0] if committee.share_batches else None
+    groups = [i // committee.members_per_trial for i in range(n)]
+    return [MemberPlan(i, seeds[i], split_seed, devices[groups[i] % len(devices)], draws) for i in range(n)]
 
 
 def _first_seed(known: Sequence[MemberPlan]) -> int:

@@ -1,6 +1,6 @@
-"""Training of one member: a function of the committee's folder and the member's number, and nothing else.
+"""Training of members: a function of the committee's folder and the members' numbers, and nothing else.
 
-``python -m aenet_ray.committee.member DIRECTORY INDEX THREADS PARENT`` runs it in a process of its own.
+``python -m aenet_ray.committee.member DIRECTORY INDEX[,INDEX...] THREADS PARENT`` runs it in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,28 +20,65 @@ from aenet_ray.models.model_file import read_model_file, write_model_file
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training.comm import Solo
 from aenet_ray.training.driver import choose_device
-from aenet_ray.training.engine import OnEpoch, run_training
+from aenet_ray.training.engine import run_training
+from aenet_ray.training.history import Row
+from aenet_ray.training.members import OnMemberEpoch, run_members
 from aenet_ray.training.spec import RunSpec
 
 LAST_VALUES = ("train_energy_rmse", "test_energy_rmse", "train_force_rmse", "test_force_rmse")
 
 
-def train_member(directory: Path, index: int, on_epoch: OnEpoch | None = None) -> TorchCommitteeMember:
-    """Train a prepared member to its end, from its newest checkpoint if it has one, and write its summary.
+def train_together(
+    directory: Path,
+    indices: Sequence[int],
+    on_epoch: OnMemberEpoch | None = None,
+    on_end: Callable[[TorchCommitteeMember], None] | None = None,
+) -> list[TorchCommitteeMember]:
+    """Train prepared members to their ends, from their newest checkpoints if they have some, and write summaries.
 
     Args:
         directory: The committee's folder.
-        on_epoch: Told of each epoch.
+        indices: Of members on one device.
+        on_epoch: Told of each epoch, with the member's number.
+        on_end: Told of each member when it has ended, completed or failed.
 
     Returns:
-        The member, completed or failed: what goes wrong in one member is told, not raised.
+        The members, completed or failed: what goes wrong in one member is told, not raised.
     """
-    member = CommitteeMetadata.load(directory).members[index]
-    member.summary_path.unlink(missing_ok=True)  # of an earlier attempt
-    member.error, member.metrics = None, {}
+    known = CommitteeMetadata.load(directory).members
+    members = [known[i] for i in indices]
+    for member in members:
+        member.summary_path.unlink(missing_ok=True)  # of an earlier attempt
+        member.status, member.error, member.metrics = "pending", None, {}
+
+    def epoch(place: int, row: Row, last: bool) -> None:
+        if on_epoch is not None:
+            on_epoch(indices[place], row, last)
+
+    def ended(place: int, error: Exception | None) -> None:
+        _conclude(members[place], directory, error)
+        if on_end is not None:
+            on_end(members[place])
+
     try:
-        device = choose_device(RunSpec.load(member.member_dir).config.device)
-        run_training(member.member_dir, Solo(), device, on_epoch)
+        device = choose_device(members[0].device)
+        if len(members) > 1:
+            run_members([m.member_dir for m in members], device, epoch, ended)
+        else:
+            run_training(members[0].member_dir, Solo(), device, lambda row, last: epoch(0, row, last))
+            ended(0, None)
+    except Exception as error:
+        for place, member in enumerate(members):
+            if member.status == "pending":
+                ended(place, error)
+    return members
+
+
+def _conclude(member: TorchCommitteeMember, directory: Path, error: Exception | None) -> None:
+    """Write into model and summary what the member is, and what came of it."""
+    try:
+        if error is not None:
+            raise error
         payload = read_model_file(member.model_path)
         payload["extra_metadata"] = {
             "committee_member_index": member.member_index,
@@ -50,10 +88,9 @@ def train_member(directory: Path, index: int, on_epoch: OnEpoch | None = None) -
         write_model_file(member.model_path, payload)
         member.metrics = run_metrics(train_out(member.member_dir), float(payload["best_val_loss"]))
         member.status = "completed"
-    except Exception as error:
-        member.status, member.error = "failed", f"{type(error).__name__}: {error}"
+    except Exception as failure:
+        member.status, member.error = "failed", f"{type(failure).__name__}: {failure}"
     member.write_summary(directory)
-    return member
 
 
 def train_out(run_dir: Path) -> TrainOut:
@@ -82,10 +119,11 @@ def _leave_with(parent: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    directory, index, threads, parent = Path(arguments[0]), *(int(a) for a in arguments[1:])
+    directory, indices = Path(arguments[0]), [int(i) for i in arguments[1].split(",")]
+    threads, parent = (int(a) for a in arguments[2:])
     _leave_with(parent)
     torch.set_num_threads(threads)
-    return 0 if train_member(directory, index).completed else 1
+    return 0 if all(m.completed for m in train_together(directory, indices)) else 1
 
 
 if __name__ == "__main__":

@@ -121,7 +121,13 @@ class TorchCommitteePotential:
         }
         metadata = CommitteeMetadata(directory, members, mode, settings)
         metadata.save()
-        train_members(metadata, config.iterations, committee.max_parallel, show_progress=config.show_progress)
+        train_members(
+            metadata,
+            config.iterations,
+            committee.max_parallel,
+            together=committee.members_per_trial,
+            show_progress=config.show_progress,
+        )
         failed = [m for m in metadata.members if not m.completed]
         if failed:
             raise TrainingError(

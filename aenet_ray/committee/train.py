@@ -15,20 +15,21 @@ from pathlib import Path
 import aenet_ray
 from aenet_ray.committee.config import MemberPlan
 from aenet_ray.committee.layout import METADATA, CommitteeMetadata, TorchCommitteeMember, member_name
-from aenet_ray.committee.member import train_member
+from aenet_ray.committee.member import train_together
 from aenet_ray.errors import TrainingError
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.structure import IntArray
 from aenet_ray.training.config import RunConfig, TorchTrainingConfig
-from aenet_ray.training.history import HistoryTail, Row, line
+from aenet_ray.training.history import HistoryTail, line
 from aenet_ray.training.prepare import Split, continues, initial_weights, prepare_run
 from aenet_ray.training.spec import RunSpec
 
 LOG = "train.log"
 Told = Callable[[int, int], None]
 """Member and the epochs it has done."""
+Ended = Callable[[TorchCommitteeMember], None]
 
 
 def begun(directory: Path, mode: str) -> CommitteeMetadata | None:
@@ -83,12 +84,14 @@ def prepare_members(
         own = plan.config(config)
         done = plan.member_index < len(known) and known[plan.member_index].completed
         before = RunSpec.load(folder).epochs if done else None
-        if not continues(folder, "auto", features, model, own):
+        if continues(folder, "auto", features, model, own):
+            _check_draws(folder, plan)
+        else:
             if base is None:
                 base = prepare_run(folder, features, model, own, split=split, ids=ids, loggers=run.loggers)
-            else:
-                exact = own.model_copy(update={"precision": base.config.precision})
-                replace(base, config=exact, seed=plan.seed, initial=initial_weights(model, plan.seed)).save(folder)
+            exact = own.model_copy(update={"precision": base.config.precision})
+            initial = initial_weights(model, plan.seed)
+            replace(base, config=exact, seed=plan.drawing, initial=initial).save(folder)
         checkpoints = None if own.checkpoint_dir is None else folder / own.checkpoint_dir
         member = TorchCommitteeMember(
             plan.member_index, plan.seed, plan.split_seed, plan.device, folder, checkpoint_dir=checkpoints
@@ -98,21 +101,50 @@ def prepare_members(
     return members
 
 
-def train_members(metadata: CommitteeMetadata, epochs: int, max_parallel: int, *, show_progress: bool) -> None:
+def _check_draws(folder: Path, plan: MemberPlan) -> None:
+    """Raises:
+    TrainingError: The member began with batches of its own, or with shared ones, and now it is the other way round.
+    """
+    began = RunSpec.load(folder).seed
+    if began != plan.drawing:
+        raise TrainingError(
+            f"{folder}: began with share_batches={began != plan.seed}, now it is {plan.draws is not None}. Leave it as "
+            "it was, or choose another output_dir."
+        )
+
+
+def train_members(
+    metadata: CommitteeMetadata, epochs: int, max_parallel: int, *, together: int = 1, show_progress: bool
+) -> None:
     """Train the pending members and keep the metadata up to date.
 
     Args:
         epochs: Of each member.
         max_parallel: Processes at a time; 1 trains in this process.
+        together: Members trained together in a process.
     """
-    pending = [m.member_index for m in metadata.members if not m.completed]
-    with _progress(pending, epochs, show=show_progress) as told:
-        results = _in_turn if max_parallel == 1 else _side_by_side
-        for member in results(metadata.directory, pending, max_parallel, told):
-            metadata.members[member.member_index] = member
-            metadata.save()
-            if show_progress:
-                print(_told(member, len(metadata.members)), file=sys.stderr, flush=True)
+    groups = pending_groups(metadata, together)
+
+    def ended(member: TorchCommitteeMember) -> None:
+        metadata.members[member.member_index] = member
+        metadata.save()
+        if show_progress:
+            print(_told(member, len(metadata.members)), file=sys.stderr, flush=True)
+
+    with _progress([i for g in groups for i in g], epochs, show=show_progress) as told:
+        if max_parallel == 1:
+            _in_turn(metadata.directory, groups, told, ended)
+        else:
+            _side_by_side(metadata.directory, groups, max_parallel, told, ended)
+
+
+def pending_groups(metadata: CommitteeMetadata, together: int) -> list[list[int]]:
+    """Numbers of the members that are not completed, by the group they train in."""
+    groups: dict[int, list[int]] = {}
+    for member in metadata.members:
+        if not member.completed:
+            groups.setdefault(member.member_index // together, []).append(member.member_index)
+    return list(groups.values())
 
 
 @contextmanager
@@ -138,39 +170,36 @@ def _told(member: TorchCommitteeMember, n: int) -> str:
     return f"{head}  {line(rows[-1], len(rows))}" if rows else f"{head}  no epochs"
 
 
-def _in_turn(directory: Path, pending: Sequence[int], _: int, told: Told) -> Iterator[TorchCommitteeMember]:
-    for index in pending:
-
-        def on_epoch(row: Row, last: bool, index: int = index) -> None:
-            told(index, int(row["epoch"]) + 1)
-
-        yield train_member(directory, index, on_epoch)
+def _in_turn(directory: Path, groups: Sequence[list[int]], told: Told, ended: Ended) -> None:
+    for group in groups:
+        train_together(directory, group, lambda index, row, last: told(index, int(row["epoch"]) + 1), ended)
 
 
-def _side_by_side(
-    directory: Path, pending: Sequence[int], max_parallel: int, told: Told
-) -> Iterator[TorchCommitteeMember]:
-    """Members as they end, ``max_parallel`` processes at a time; none outlives this call."""
+def _side_by_side(directory: Path, groups: Sequence[list[int]], max_parallel: int, told: Told, ended: Ended) -> None:
+    """``max_parallel`` processes at a time; none outlives this call."""
     members = CommitteeMetadata.load(directory).members
-    waiting = deque(pending)
-    running: dict[int, tuple[subprocess.Popen[bytes], HistoryTail]] = {}
+    waiting = deque([members[i] for i in group] for group in groups)
+    running: list[tuple[list[TorchCommitteeMember], subprocess.Popen[bytes], list[HistoryTail]]] = []
     threads = max(1, len(os.sched_getaffinity(0)) // max_parallel) if hasattr(os, "sched_getaffinity") else 1
     try:
         while waiting or running:
             while waiting and len(running) < max_parallel:
-                index = waiting.popleft()
-                tail = HistoryTail(members[index].history_csv_path)
-                running[index] = _start(directory, members[index], threads), tail
+                group = waiting.popleft()
+                tails = [HistoryTail(m.history_csv_path) for m in group]
+                running.append((group, _start(directory, group, threads), tails))
             time.sleep(0.05)
-            for index, (process, tail) in list(running.items()):
-                tail.read()
-                told(index, tail.n_rows)
+            for one in list(running):
+                group, process, tails = one
+                for member, tail in zip(group, tails, strict=True):
+                    tail.read()
+                    told(member.member_index, tail.n_rows)
                 if process.poll() is not None:
-                    del running[index]
+                    running.remove(one)
                     _stop(process)
-                    yield _ended(directory, members[index], process.returncode)
+                    for member in group:
+                        ended(_ended(directory, member, group[0].member_dir / LOG, process.returncode))
     finally:
-        for process, _ in running.values():
+        for _, process, _ in running:
             _stop(process)
 
 
@@ -181,14 +210,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _start(directory: Path, member: TorchCommitteeMember, threads: int) -> subprocess.Popen[bytes]:
+def _start(directory: Path, group: list[TorchCommitteeMember], threads: int) -> subprocess.Popen[bytes]:
     """A fresh interpreter: nothing is inherited, and a script needs no ``if __name__ == '__main__'``."""
     root = str(Path(aenet_ray.__file__).parent.parent)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    arguments = [str(directory), str(member.member_index), str(threads), str(os.getpid())]
-    member.summary_path.unlink(missing_ok=True)
-    with (member.member_dir / LOG).open("wb") as log:
+    numbers = ",".join(str(m.member_index) for m in group)
+    arguments = [str(directory), numbers, str(threads), str(os.getpid())]
+    for member in group:
+        member.summary_path.unlink(missing_ok=True)
+    with (group[0].member_dir / LOG).open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "aenet_ray.committee.member", *arguments],
             stdin=subprocess.PIPE,
@@ -198,16 +229,15 @@ def _start(directory: Path, member: TorchCommitteeMember, threads: int) -> subpr
         )
 
 
-def _ended(directory: Path, member: TorchCommitteeMember, code: int) -> TorchCommitteeMember:
+def _ended(directory: Path, member: TorchCommitteeMember, log: Path, code: int) -> TorchCommitteeMember:
     """What the process wrote about its member; one that was killed wrote nothing."""
-    path = member.member_dir / LOG
-    if path.stat().st_size == 0:
-        path.unlink()
+    if log.exists() and log.stat().st_size == 0:
+        log.unlink()
     if member.summary_path.exists():
         return TorchCommitteeMember.read_summary(member.summary_path, directory)
-    log = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     member.status = "failed"
-    member.error = f"its process {how}; last words in {LOG}: {log[-1] if log else 'none'}"
+    member.error = f"its process {how}; last words in {log.name}: {said[-1] if said else 'none'}"
     member.write_summary(directory)
     return member

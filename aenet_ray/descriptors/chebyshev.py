@@ -237,7 +237,9 @@ class ChebyshevDescriptor:
         if strain is not None and structure_offsets is None:
             raise DescriptorError("jvp got strain but no structure_offsets; expected both or none.")
         if np.ndim(v) == 3:
-            each = [self.jvp(edges, species_index, one, strain=strain, structure_offsets=structure_offsets) for one in v]
+            each = [
+                self.jvp(edges, species_index, one, strain=strain, structure_offsets=structure_offsets) for one in v
+            ]
             return np.stack(each)
         v = checked_rows("v", v, (edges.n_atoms, 3))
         if self.backend == "torch":

@@ -46,7 +46,7 @@ class StackedNetworks:
 
         Args:
             net: Of their architecture.
-            values, gradients: Of the parameters. What autograd or a pullback finds is added to ``gradients``.
+            values, gradients: Of the parameters; ``gradients`` are the ``grad`` of the views.
         """
         start, place = 0, {}
         for p in net.parameters():
@@ -59,6 +59,10 @@ class StackedNetworks:
             return view
 
         return cls([[(leaf(w), leaf(b), act) for w, b, act in net.steps(k)] for k in range(len(net.species))])
+
+    def leaves(self) -> list[Tensor]:
+        """All weights and biases."""
+        return [p for layers in self.layers for weight, bias, _ in layers for p in (weight, bias)]
 
     def energies(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """Atom energies of every member, (n_members, n_atoms), in the units of the networks.

@@ -57,13 +57,16 @@ def run_members(
         TrainingError: The runs differ in more.
     """
     ended = on_end or (lambda index, error: None)
-    specs = [RunSpec.load(d) for d in run_dirs]
-    _check_alike(run_dirs, specs)
-    if isinstance(specs[0].config.method, (LBFGS, NaturalGradient)):
-        logger.info("method %s: members train one after the other", specs[0].config.method.method_name)
-        _one_by_one(run_dirs, device, on_epoch, ended)
+    specs = _specs(run_dirs, ended)
+    if not specs:
         return
-    runs = _opened(run_dirs, device, ended)
+    _check_alike(run_dirs, specs)
+    method = next(iter(specs.values())).config.method
+    if isinstance(method, (LBFGS, NaturalGradient)):
+        logger.info("method %s: members train one after the other", method.method_name)
+        _one_by_one([(i, run_dirs[i]) for i in specs], device, on_epoch, ended)
+        return
+    runs = _opened([(i, run_dirs[i]) for i in specs], device, ended)
     if not runs:
         return
     with runs[0].state.maker.background:
@@ -94,7 +97,17 @@ def run_members(
             _finish(over, ended)
 
 
-def _check_alike(run_dirs: Sequence[Path], specs: Sequence[RunSpec]) -> None:
+def _specs(run_dirs: Sequence[Path], ended: OnMemberEnd) -> dict[int, RunSpec]:
+    found = {}
+    for index, run_dir in enumerate(run_dirs):
+        try:
+            found[index] = RunSpec.load(run_dir)
+        except Exception as error:  # of a damaged folder, which is no reason to stop the others
+            ended(index, error)
+    return found
+
+
+def _check_alike(run_dirs: Sequence[Path], specs: dict[int, RunSpec]) -> None:
     def shared(spec: RunSpec) -> dict[str, object]:
         own = {"seed", "device", "checkpoint_dir"}
         return {k: v for k, v in spec.config.to_dict().items() if k not in own} | {
@@ -106,24 +119,24 @@ def _check_alike(run_dirs: Sequence[Path], specs: Sequence[RunSpec]) -> None:
             "atomic_energies": spec.atomic_energies,
         }
 
-    first = shared(specs[0])
-    for run_dir, spec in zip(run_dirs[1:], specs[1:], strict=True):
-        differ = [k for k, v in shared(spec).items() if v != first[k]]
+    (one, first), *others = ((i, shared(spec)) for i, spec in specs.items())
+    for index, own in others:
+        differ = [k for k, v in own.items() if v != first[k]]
         if differ:
             raise TrainingError(
-                f"{run_dir} and {run_dirs[0]} differ in {', '.join(differ)}: runs that train together differ in their "
-                "seeds only. Train them one by one, or choose another folder."
+                f"{run_dirs[index]} and {run_dirs[one]} differ in {', '.join(differ)}: runs that train together differ "
+                "in their seeds only. Train them one by one, or choose another folder."
             )
 
 
-def _opened(run_dirs: Sequence[Path], device: torch.device, ended: OnMemberEnd) -> list[_Run]:
+def _opened(places: Sequence[tuple[int, Path]], device: torch.device, ended: OnMemberEnd) -> list[_Run]:
     """The runs where they are, with one store of features for all."""
     runs: list[_Run] = []
-    for index, run_dir in enumerate(run_dirs):
+    for index, run_dir in places:
         try:
             state = open_run(run_dir, device, runs[0].state.maker if runs else None)
             runs.append(_Run(index, state, Keeper(state, run_dir, Solo())))
-        except AenetRayError as error:
+        except Exception as error:  # as above
             ended(index, error)
     if any(r.state.epoch for r in runs):
         logger.info("going on after epochs %s", ", ".join(str(r.state.epoch) for r in runs))
@@ -140,15 +153,16 @@ def _finish(runs: list[_Run], ended: OnMemberEnd) -> None:
         errors: dict[str, ErrorSums] = {kind: found[k] for kind, found in parts.items()}
         try:
             run.keeper.write_end(errors)
-            ended(run.index, None)
         except AenetRayError as error:
             ended(run.index, error)
+        else:
+            ended(run.index, None)
 
 
 def _one_by_one(
-    run_dirs: Sequence[Path], device: torch.device, on_epoch: OnMemberEpoch | None, ended: OnMemberEnd
+    places: Sequence[tuple[int, Path]], device: torch.device, on_epoch: OnMemberEpoch | None, ended: OnMemberEnd
 ) -> None:
-    for index, run_dir in enumerate(run_dirs):
+    for index, run_dir in places:
 
         def told(row: Row, last: bool, index: int = index) -> None:
             if on_epoch is not None:
@@ -156,6 +170,7 @@ def _one_by_one(
 
         try:
             run_training(run_dir, Solo(), device, told)
-            ended(index, None)
-        except AenetRayError as error:
+        except Exception as error:
             ended(index, error)
+        else:
+            ended(index, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,8 +33,8 @@ class Members:
 
     @classmethod
     def of(cls, states: list[TrainState]) -> Members:
-        values = torch.stack([s.flat.vector.detach() for s in states])
         messages = torch.stack([s.flat.message for s in states])
+        values = torch.stack([s.flat.vector.detach() for s in states])
         for state, row, message in zip(states, values, messages, strict=True):
             state.flat.live_in(row, message)
         gradients = messages[:, : values.shape[1]]
@@ -44,12 +45,13 @@ class Members:
 
         Elementwise ones only: of Adam, AdamW and SGD each number changes by itself.
         """
-        groups: dict[str, dict] = {}
+        groups: dict[str, dict[str, Any]] = {}
         for state in self.states:
             settings = {k: v for k, v in state.optimizer.param_groups[0].items() if k != "params"}
             group = groups.setdefault(repr(sorted(settings.items())), {**settings, "params": []})
             group["params"].append(state.flat.vector)
-        joint = type(self.states[0].optimizer)(list(groups.values()))
+        kind: Any = type(self.states[0].optimizer)
+        joint: torch.optim.Optimizer = kind(list(groups.values()))
         for state in self.states:
             joint.state[state.flat.vector] = state.optimizer.state[state.flat.vector]
         return joint
@@ -129,6 +131,10 @@ def _energy_and_forces(
     ]
     c_energy, c_force = ([getattr(s, name) for s in scales] for name in ("c_energy", "c_force"))
     clock.lap("loss")
-    (s_energy.dot(s_energy.new_tensor(c_energy)) + s_force.dot(s_force.new_tensor(c_force))).backward()
+    loss = s_energy.dot(s_energy.new_tensor(c_energy)) + s_force.dot(s_force.new_tensor(c_force))
+    leaves = members.nets.leaves()
+    for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
+        assert leaf.grad is not None, "in_tables makes the gradients"
+        leaf.grad.copy_(gradient)
     clock.lap("backward")
     return scales, errors.detach()

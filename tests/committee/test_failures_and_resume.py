@@ -87,9 +87,9 @@ def test_processes_that_fail_or_die(structures, tmp_path, damaged):
     """Three members: one raises, one is killed, one trains."""
     start = committee_train._start
 
-    def killed(directory, member, threads):
-        process = start(directory, member, threads)
-        if member.member_index == 1:
+    def killed(directory, group, threads):
+        process = start(directory, group, threads)
+        if group[0].member_index == 1:
             process.kill()
         return process
 
@@ -155,19 +155,19 @@ def test_a_finished_committee_is_only_read(undisturbed, structures):
 def test_stopped_in_between_it_ends_as_if_undisturbed(undisturbed, structures, tmp_path, monkeypatch):
     """Stopped after the first epoch of the second member: the first stays, the second goes on."""
     committee = committee_of(2, tmp_path / "run")
-    train_member = committee_train.train_member
+    train_together = committee_train.train_together
 
     class Stopped(BaseException):
         pass
 
-    def interrupted(directory, index, on_epoch=None):
-        def stop(row, last):
+    def interrupted(directory, indices, on_epoch, on_end):
+        def stop(index, row, last):
             if index == 1:
                 raise Stopped
 
-        return train_member(directory, index, stop)
+        return train_together(directory, indices, stop, on_end)
 
-    monkeypatch.setattr(committee_train, "train_member", interrupted)
+    monkeypatch.setattr(committee_train, "train_together", interrupted)
     with pytest.raises(Stopped):
         untrained().train(structures, config=training(), committee_config=committee)
     monkeypatch.undo()

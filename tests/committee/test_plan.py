@@ -54,3 +54,10 @@ def test_names():
     assert member_name(7, 8) == "member_007"
     assert member_name(7, 1000) == "member_007"
     assert member_name(7, 1001) == "member_0007"
+
+
+def test_members_that_share_batches_differ_in_weights_only():
+    plans = plan_members(TorchCommitteeConfig(3, 5, share_batches=True), training())
+    assert [(p.seed, p.drawing) for p in plans] == [(5, 5), (6, 5), (7, 5)]
+    own = plan_members(TorchCommitteeConfig(3, 5), training())
+    assert [p.drawing for p in own] == [5, 6, 7]
