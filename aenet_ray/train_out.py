@@ -204,7 +204,7 @@ class TrainOut:
         if not (self.run_dir / SPEC).is_file():
             return per_atom
         energies = np.array(list(RunSpec.load(self.run_dir).atomic_energies.values()))
-        counts = table[[name for name in table if name.startswith("#Sp")]].to_numpy()
+        counts = table[[name for name in table if str(name).startswith("#Sp")]].to_numpy()
         return per_atom - counts @ energies / table["#atoms"].to_numpy()
 
     def plot_force_correlation(self, outfile: str | Path | None = None) -> Figure:

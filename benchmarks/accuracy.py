@@ -55,6 +55,7 @@ class Case:
 
 
 TIO2_REFERENCES = {"Ti": -1604.604515075, "O": -432.503149303}  # of the published fits, eV
+DISPLACED = range(5647, 5727)  # numbers of structures
 AENET = {"ænet, energies only, its own blind set of 770": (2.20, 4.98, None, None)}
 TIO2_DESCRIPTOR = {"species": ["Ti", "O"], "rad_order": 16, "rad_cutoff": 6.5, "ang_order": 4, "ang_cutoff": 5.0}
 COSINE = {"use_scheduler": True, "scheduler": "cosine", "seed": 1, "max_checkpoints": 1}
@@ -154,24 +155,11 @@ def stores_of(name: str, data: Path, output: Path) -> dict[str, StructureStore]:
     return {part: StructureStore(path) for part, path in paths.items()}
 
 
-def mean_energies(store: StructureStore, species: list[str]) -> dict[str, float]:
-    """Atomic energies that fit the total energies best, least squares, eV."""
-    block = store.read(0, len(store))
-    present = np.stack(
-        [np.add.reduceat(block.numbers == n, block.offsets[:-1]) for n in np.unique(block.numbers)], axis=1
-    )
-    fitted = np.linalg.lstsq(present.astype(float), block.energy, rcond=None)[0]
-    return dict(zip(store.species, map(float, fitted), strict=True)) | dict.fromkeys(
-        set(species) - set(store.species), 0.0
-    )
-
-
 def train(
     case: Case, stores: dict[str, StructureStore], run: RunConfig, scaling: ScalingConfig | None = None
 ) -> tuple[TorchANNPotential, Path]:
     """Train on train; returns the potential after the last epoch, and the run's folder."""
-    settings = dict(case.training)
-    settings.setdefault("atomic_energies", mean_energies(stores["train"], case.descriptor["species"]))
+    settings = {"atomic_energies": "fit"} | case.training
     potential = TorchANNPotential(
         {s: [(n, "tanh") for n in case.hidden] for s in case.descriptor["species"]},
         ChebyshevDescriptor(**case.descriptor),
@@ -216,6 +204,19 @@ def tail(test: Evaluation) -> str:
     )
 
 
+def displaced(test: Evaluation, store: StructureStore) -> str:
+    """Errors with and without TiO2's strongly displaced Ti8O14 cells, of which other test sets hold hardly any."""
+    reference, predicted = test.cohesive_per_atom()
+    ids = np.array([int("".join(filter(str.isdigit, Path(name or "").stem))) for name in store.names(0, len(store))])
+    apart = np.isin(ids, DISPLACED) & (reference > -6.0)  # the rest of that range is near -8 eV/atom
+    lines = []
+    for what, which in (("displaced Ti8O14", apart), ("all others", ~apart)):
+        errors = 1000 * np.abs(predicted - reference)[which]
+        mae, rmse = errors.mean(), np.sqrt(np.square(errors).mean())
+        lines.append(f"{what}: {which.sum()} structures, MAE {mae:.2f}, RMSE {rmse:.2f} meV/atom")
+    return "\n".join(lines)
+
+
 def benchmark(name: str, data: Path, output: Path, workers: int, seed: int | None) -> None:
     """Run one case and print its tables."""
     case = CASES[name]
@@ -232,7 +233,10 @@ def benchmark(name: str, data: Path, output: Path, workers: int, seed: int | Non
     write_errors(report, evaluations)
     learning_curve(potential.history, report / "learning_curve.png")
     text = [error_markdown([e.row() for e in evaluations]), "", table(case, evaluations[-1], seconds), ""]
-    text += [tail(evaluations[-1]), f"weights of the last epoch; plots in {report}"]
+    text.append(tail(evaluations[-1]))
+    if name.startswith("tio2"):
+        text.append(displaced(evaluations[-1], stores["test"]))
+    text += [f"weights of the last epoch; plots in {report}"]
     (report / "accuracy.md").write_text("\n".join(text) + "\n")
     print("\n".join(text))
 
