@@ -13,6 +13,10 @@ class StructureError(AenetRayError, ValueError):
     """A structure, or the file it comes from, cannot be used."""
 
 
+class MissingFileError(StructureError, FileNotFoundError):
+    """A file of structures is not there."""
+
+
 class StoreError(AenetRayError, RuntimeError):
     """A structure store or feature store is missing, damaged or of another version."""
 
@@ -29,12 +33,26 @@ class DescriptorError(AenetRayError, ValueError):
     """A descriptor's parameters, or the species it meets, do not fit."""
 
 
+class UnknownSpeciesError(DescriptorError, KeyError):
+    """Structures hold species that a descriptor was not made for."""
+
+    __str__ = Exception.__str__  # a KeyError shows its message in quotes
+
+
 class TrainingError(AenetRayError, RuntimeError):
     """A run cannot start, continue or resume."""
 
 
+class NoTrainingDataError(TrainingError, ValueError):
+    """No structure is left to train on, or none has what is to be learned."""
+
+
 class CheckpointError(AenetRayError, RuntimeError):
     """A checkpoint or model file is missing, damaged or does not fit the run."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """The checkpoint to go on from is not there."""
 
 
 class ReferenceEnergyError(AenetRayError, ValueError):

@@ -101,19 +101,22 @@ class TorchANNPotential:
             train_dataset, test_dataset: The same, already split; no ``testpercent`` then.
             config: Settings; None takes the defaults. A dataset's own atomic energies come before those given here,
                 which must not differ.
-            resume_from: Checkpoint to go on from for ``iterations`` more epochs.
+            resume_from: Checkpoint to go on from for ``iterations`` more epochs; ``checkpoints/best_model.pt`` that is
+                not here is that of the newest run under ``run.storage_path``.
             scaling: Workers and devices; None trains in this process, without Ray.
             run: Name and place of what the run leaves behind.
 
         Raises:
             ConfigError, StructureError, TrainingError: Input does not fit; before any worker starts.
-            FileNotFoundError, CheckpointError: Training cannot go on from ``resume_from``.
+            CheckpointError: Training cannot go on from ``resume_from``.
         """
         config, run = checked_record(config, TorchTrainingConfig, "config"), checked_record(run, RunConfig, "run")
         check_together(config, None if scaling is None else checked_record(scaling, ScalingConfig, "scaling"))
         given = (structures, dataset, train_dataset, test_dataset)
         check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
         run_dir = new_run_dir(run)
+        if resume_from is not None:
+            resume_from = checkpoint.find_checkpoint(resume_from, run.storage_path)
         start = None if resume_from is None else checkpoint.read_training_state(resume_from)
         if start is not None:
             config = settings_on_resume(config, start, str(resume_from))
@@ -220,12 +223,15 @@ class TorchANNPotential:
         """Read a potential or a checkpoint.
 
         Args:
+            path: The file; ``checkpoints/best_model.pt`` that is not here is that of the newest run under ``runs``.
             device: Where it computes; None: as in the file, or the CPU where that has no such device.
 
         Raises:
             FileNotFoundError, CheckpointError: Missing, damaged, or of another kind.
             ConfigError: The device asked for is not here.
         """
+        if checkpoint.is_name(path):
+            path = checkpoint.find_checkpoint(path)
         payload = read_model_file(path)
         config = payload["descriptor_config"]
         if device is not None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aenet_ray.datasets.references import checked_references
 from aenet_ray.datasets.sources import SourceCollection, SourceRecord
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import ConfigError, DescriptorError, StoreError, StructureError
+from aenet_ray.errors import ConfigError, StoreError, StructureError, UnknownSpeciesError
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.build import process_map
 from aenet_ray.structures.parsing import Parsed, ParseOptions, Task, parse_task, tasks
@@ -74,7 +74,7 @@ def write_database(
         StoreError: A source cannot be loaded or used, which is named; or the file cannot be written.
         InputTypeError: A loader gives something else than structures.
         ConfigError: A source comes twice, or an atomic energy is missing.
-        DescriptorError: The descriptor does not know a species.
+        UnknownSpeciesError: The descriptor does not know a species.
     """
     notes: dict[str, SourceRecord] = {}
     run = _runner(sources, workers)
@@ -101,7 +101,7 @@ def write_database(
 def _check_species(path: Path, species: list[str], known: Sequence[str] | None) -> None:
     unknown = [] if known is None else [s for s in species if s not in known]
     if known is not None and unknown:
-        raise DescriptorError(
+        raise UnknownSpeciesError(
             f"{path}: not built: the structures hold {', '.join(unknown)}; the descriptor knows {', '.join(known)}."
         )
 

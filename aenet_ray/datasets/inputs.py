@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aenet_ray.config import warn_user
 from aenet_ray.datasets.base import BaseDataset
 from aenet_ray.datasets.resolve import is_dataset, resolve_dataset, root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
@@ -185,10 +185,10 @@ def _share_rows(roots: list[BaseDataset | None]) -> bool:
 def _warn_of_overlap(train_ids: IntArray, test_ids: IntArray) -> None:
     both = np.intersect1d(train_ids, test_ids)
     if len(both):
-        warnings.warn(
+        warn_user(
             f"train_dataset and test_dataset have {len(both)} structures in common (the first is number {both[0]}): "
             "the validation error will be too good.",
-            stacklevel=2,
+            UserWarning,
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from aenet_ray.datasets.base import BaseDataset, descriptor_features
 from aenet_ray.datasets.references import checked_limit, checked_references, low_enough
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import ConfigError, DescriptorError, StoreError, StructureError
+from aenet_ray.errors import ConfigError, StoreError, StructureError, UnknownSpeciesError
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.checks import check
 from aenet_ray.structures.readers import read_structures
@@ -81,7 +81,7 @@ class StructureDataset(BaseDataset):
 
     Raises:
         StructureError: There is none, a file cannot be read, or a label is NaN.
-        DescriptorError: A species is unknown to the descriptor.
+        UnknownSpeciesError: A species is unknown to the descriptor.
         ConfigError: ``atomic_energies`` or a limit makes no sense, or the filters leave nothing.
     """
 
@@ -108,7 +108,7 @@ class StructureDataset(BaseDataset):
         present = {s for structure in found for s in structure.species}
         unknown = sorted(present - set(descriptor.species))
         if unknown:
-            raise DescriptorError(
+            raise UnknownSpeciesError(
                 f"{name}: the structures hold {', '.join(unknown)}; the descriptor knows "
                 f"{', '.join(descriptor.species)}."
             )

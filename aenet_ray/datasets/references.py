@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aenet_ray.config import warn_user
 from aenet_ray.errors import ConfigError
 from aenet_ray.structures.structure import FloatArray
 
@@ -58,9 +58,9 @@ def low_enough(referenced: FloatArray, max_energy: float | None, where: str) -> 
         return np.ones(len(referenced), dtype=bool)
     unknown = np.isnan(referenced)
     if unknown.any():
-        warnings.warn(
+        warn_user(
             f"{where}: {unknown.sum()} of {len(referenced)} structures have no energy (the first is number "
             f"{int(unknown.argmax())}); max_energy={max_energy} leaves them out.",
-            stacklevel=3,
+            UserWarning,
         )
     return np.asarray(referenced <= max_energy)

@@ -117,7 +117,7 @@ class TarSources(SourceCollection):
         try:
             yield from self._members()
         except StructureError as error:
-            yield None, Piece("error", self.archive, content=str(error))
+            yield None, Piece("error", self.archive, content=error)
 
     def _members(self) -> Iterator[tuple[SourceRecord, Piece]]:
         position = 0

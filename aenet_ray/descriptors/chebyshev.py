@@ -31,7 +31,7 @@ from aenet_ray.descriptors.parameters import (
 )
 from aenet_ray.descriptors.tangent_kernel import jvp_kernel
 from aenet_ray.descriptors.torch_backend import BasisSettings
-from aenet_ray.errors import DescriptorError
+from aenet_ray.errors import DescriptorError, UnknownSpeciesError
 from aenet_ray.structures.structure import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class ChebyshevDescriptor:
         """Position in ``species`` of every atomic number, int64, (n_atoms,).
 
         Raises:
-            DescriptorError: Names the species that the descriptor does not know.
+            UnknownSpeciesError: Names the species that the descriptor does not know (a KeyError as well).
         """
         z = np.asarray(numbers, dtype=np.int64)
         if z.size and not (z.min() > 0 and z.max() < len(chemical_symbols)):
@@ -155,7 +155,7 @@ class ChebyshevDescriptor:
         index = self._index_of_number[z]
         if (index < 0).any():
             unknown = ", ".join(chemical_symbols[k] for k in np.unique(z[index < 0]))
-            raise DescriptorError(
+            raise UnknownSpeciesError(
                 f"Unknown species {unknown}: the descriptor was made for {', '.join(self.species)}. "
                 "Add them to its species list, or leave these structures out."
             )
@@ -354,7 +354,7 @@ class ChebyshevDescriptor:
     def _index_of(self, species: Sequence[str]) -> IntArray:
         unknown = sorted({str(s) for s in species} - set(self.species))
         if unknown:
-            raise DescriptorError(
+            raise UnknownSpeciesError(
                 f"Unknown species {', '.join(unknown)}: the descriptor was made for {', '.join(self.species)}."
             )
         return np.array([self.species_to_idx[s] for s in species], dtype=np.int64)

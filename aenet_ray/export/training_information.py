@@ -6,13 +6,13 @@ were trained with. Others are never written, whatever is passed.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from aenet_ray.config import warn_user
 from aenet_ray.errors import ExportError
 from aenet_ray.export.species_potential import FloatArray
 from aenet_ray.models.ann import ANNModel
@@ -134,9 +134,9 @@ def _warn_if_others(model: ANNModel, moments: _Moments) -> None:
     # 1e-6 is the spread of a constant feature, whose rounding is no difference.
     worst = float(off[norm.feature_std > 2e-6].max(initial=0.0))
     if worst > 1e-5:
-        warnings.warn(
+        warn_user(
             f"to_aenet: the features of these {moments.count} atoms have other averages than those trained with (up to "
             f"{worst:.2g} standard deviations). Written are the trained ones, without which ænet would compute other "
             "energies; only minima, maxima, counts and energies are of the structures given.",
-            stacklevel=4,
+            UserWarning,
         )

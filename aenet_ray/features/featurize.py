@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import DescriptorError, StoreError
+from aenet_ray.errors import StoreError, UnknownSpeciesError
 from aenet_ray.features.locks import held
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.block import StructureBlock, chunks_by_atoms
@@ -83,11 +83,11 @@ def plan_shards(store: StructureStore, n_features: int, dtype: str) -> list[Shar
 
 def check_species(store: StructureStore, descriptor: ChebyshevDescriptor) -> None:
     """Raises:
-    DescriptorError: The store has species that the descriptor does not know.
+    UnknownSpeciesError: The store has species that the descriptor does not know.
     """
     unknown = [s for s in store.species if s not in descriptor.species]
     if unknown:
-        raise DescriptorError(
+        raise UnknownSpeciesError(
             f"{store.path}: holds species {', '.join(unknown)}, which the descriptor "
             f"(species {', '.join(descriptor.species)}) does not list. Add them to its species, or build the "
             "store without those structures."
@@ -390,7 +390,7 @@ def featurize(
         progress: Show a progress bar.
 
     Raises:
-        DescriptorError: The store holds species the descriptor does not know.
+        UnknownSpeciesError: The store holds species the descriptor does not know.
     """
     check_species(store, descriptor)
     entry = Path(directory).absolute() / entry_key(store, descriptor, dtype)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import random
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from aenet_ray.config import warn_user
 from aenet_ray.errors import ReferenceEnergyError, ReferenceEnergyTypeError
 from aenet_ray.reference_energies.least_squares import CompositionFit, Solution, explain_rank, require_full_rank
 from aenet_ray.reference_energies.samples import (
@@ -160,10 +160,10 @@ class ReferenceEnergies:
         )
         without = sorted(seen - set(result.atomic_energies))
         if without:
-            warnings.warn(
+            warn_user(
                 f"reference compounds: {', '.join(without)} of the samples is in none of them and gets no energy; "
                 "add a compound with it, or fix its energy.",
-                stacklevel=2,
+                UserWarning,
             )
         return result
 
@@ -213,7 +213,7 @@ class ReferenceEnergies:
         kept = table.fit(keep)
         solution = _solve(kept, {s: e for s, e in fixed.items() if s in kept.species}, total)
         if solution.rank < len(solution.energies):
-            warnings.warn(f"SAE of least norm: {explain_rank(solution, kept.n_samples)}", stacklevel=2)
+            warn_user(f"SAE of least norm: {explain_rank(solution, kept.n_samples)}", UserWarning)
         return cls(
             _ordered(fixed | solution.energies),
             "sae",
@@ -252,7 +252,7 @@ class _Labelled:
 
 def _check_count(n: int, without: int, size: int | None) -> None:
     if without:
-        warnings.warn(f"{without} of {n + without} structures have no energy; they are left out.", stacklevel=4)
+        warn_user(f"{without} of {n + without} structures have no energy; they are left out.", UserWarning)
     if n == 0:
         raise ReferenceEnergyError("samples: none with an energy; expected at least one.")
     if size is not None and size > n:

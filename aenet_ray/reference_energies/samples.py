@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from aenet_ray.errors import ReferenceEnergyError, ReferenceEnergyTypeError, StructureError
+from aenet_ray.errors import MissingFileError, ReferenceEnergyError, ReferenceEnergyTypeError, StructureError
 from aenet_ray.structures.labels import LabelKeys
 from aenet_ray.structures.readers import Piece, parse_piece, read_structures
 from aenet_ray.structures.store import StructureStore
@@ -215,13 +215,13 @@ def _frames(path: str, frmt: str | None, keys: LabelKeys) -> Iterator[Structure]
         yield from read_structures(path, keys=keys)
     elif frmt.lower() == "xsf":
         if not os.path.isfile(path):
-            raise StructureError(f"{path}: no such file.")
+            raise MissingFileError(f"{path}: no such file.")
         yield from parse_piece(Piece("xsf", path), keys)
     elif frmt.lower() in ("xyz", "extxyz"):
         from aenet_ray.structures.readers import cut_extxyz
 
         if not os.path.isfile(path):
-            raise StructureError(f"{path}: no such file.")
+            raise MissingFileError(f"{path}: no such file.")
         for piece in cut_extxyz(path):
             yield from parse_piece(piece, keys)
     else:

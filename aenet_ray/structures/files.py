@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from aenet_ray.errors import StructureError
+from aenet_ray.errors import MissingFileError, StructureError
 
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _COMPRESSION_SUFFIXES = {".gz", ".bz2", ".xz"}
@@ -47,14 +47,16 @@ def file_format(path: str | os.PathLike[str]) -> str:
     """'tar', 'xsf', 'extxyz', 'hdf5', or 'ase' for everything else: by suffix, then by content.
 
     Raises:
-        StructureError: No such file, or an empty one.
+        StructureError: A directory, or an empty file.
+        MissingFileError: No such file (a FileNotFoundError as well).
     """
     from aenet_ray.structures.archives import is_archive
 
     path = Path(path)
-    if path.is_dir() or not path.exists():
-        kind = "a directory, expected a file" if path.is_dir() else "no such file"
-        raise StructureError(f"{path}: {kind}.")
+    if path.is_dir():
+        raise StructureError(f"{path}: a directory, expected a file.")
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file.")
     if path.stat().st_size == 0:
         raise StructureError(f"{path}: the file is empty.")
     if is_archive(path):

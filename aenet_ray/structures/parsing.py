@@ -95,7 +95,7 @@ def parse_task(task: Task) -> Parsed:
 
 def _structures(piece: Piece, options: ParseOptions) -> Iterator[Structure]:
     if piece.kind == "error":
-        raise StructureError(piece.content)
+        raise piece.content
     try:
         yield from parse_piece(piece, options.keys)
     except AenetRayError as error:

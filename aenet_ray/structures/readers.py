@@ -34,7 +34,7 @@ class Piece:
         kind: 'xsf', 'extxyz', 'ase', 'hdf5', 'aenet-python', 'memory', 'loader', or 'error'.
         source: Path, or archive and member.
         frame: First frame in it, where the source was cut.
-        content: Text, an entry, structures, a function that gives some, or an error's message; None if the file is
+        content: Text, an entry, structures, a function that gives some, or an error; None if the file is
             still to be opened.
         name: Name to give to its structures.
         n_bytes: Bytes of input it stands for.
@@ -60,12 +60,13 @@ def read_structures(source: Any, *, keys: LabelKeys = DEFAULT_KEYS) -> Iterator[
         keys: Names of the labels in extended XYZ files and ASE objects.
 
     Raises:
-        StructureError: A file is missing, of unknown format, or cannot be read; names file and frame.
+        StructureError: A file is missing (a FileNotFoundError as well), of unknown format, or cannot be read; names
+            file and frame.
         StoreError: A structure store among them is damaged.
     """
     for piece in cut(source):
         if piece.kind == "error":
-            raise StructureError(piece.content)
+            raise piece.content
         yield from parse_piece(piece, keys)
 
 
@@ -101,9 +102,9 @@ def _cut_path(path: str) -> Iterator[Piece]:
         else:
             yield from _cut_file(path)
     except StructureError as error:
-        yield Piece("error", path, content=str(error))
+        yield Piece("error", path, content=error)
     except (OSError, EOFError) as error:
-        yield Piece("error", path, content=f"{path}: cannot be read: {error}.")
+        yield Piece("error", path, content=StructureError(f"{path}: cannot be read: {error}."))
 
 
 def list_directory(path: str) -> list[str]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aenet_ray.config import warn_user
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import CheckpointError
+from aenet_ray.errors import CheckpointError, MissingCheckpointError
 from aenet_ray.legacy.model_file import NOT_RESUMABLE
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.model_file import read_model_file, write_model_file
 
 NAME = re.compile(r"checkpoint_epoch_(\d+)\.pt")
+BEST = "best_model.pt"
 
 
 def model_payload(model: ANNModel) -> dict[str, Any]:
@@ -57,12 +60,50 @@ def newest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def is_name(path: str | Path) -> bool:
+    """Whether training gives its checkpoints such a name."""
+    name = Path(path).name
+    return NAME.fullmatch(name) is not None or name == BEST
+
+
+def find_checkpoint(path: str | Path, storage: str | Path = "runs") -> Path:
+    """The checkpoint meant by a path: the file, else that of the newest run which has one under this path.
+
+    Scripts of aenet-python name checkpoints as they lie there, relative to the working directory; here the run's folder
+    comes before. A warning says which one was taken.
+
+    Args:
+        storage: Folder of the runs.
+
+    Raises:
+        MissingCheckpointError: There is none (a FileNotFoundError and a RuntimeError).
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.is_absolute() or not is_name(path):
+        raise MissingCheckpointError(f"{path}: no such model file or checkpoint.")
+    folders = [run / path.parent for run in Path(storage).glob("*/") if (run / path.parent).is_dir()]
+    if found := _latest(folder / path.name for folder in folders):
+        warn_user(f"{path} is not in the working directory; that of the newest run is taken, {found}.", UserWarning)
+        return found
+    kept = _latest(p for folder in folders for _, p in numbered(folder))
+    hint = f" Kept is, for instance, {kept} (see max_checkpoints)." if kept else ""
+    raise MissingCheckpointError(f"{path}: no such model file or checkpoint, neither here nor in a run's folder.{hint}")
+
+
+def _latest(paths: Iterable[Path]) -> Path | None:
+    return max((p for p in paths if p.is_file()), key=lambda p: p.stat().st_mtime_ns, default=None)
+
+
 def read_training_state(path: str | Path) -> dict[str, Any]:
     """A file that training can go on from.
 
     Raises:
-        FileNotFoundError, CheckpointError: Missing, damaged, or a potential that was never trained.
+        MissingCheckpointError, CheckpointError: Missing, damaged, or a potential that was never trained.
     """
+    if not Path(path).is_file():
+        raise MissingCheckpointError(f"{path}: no such model file or checkpoint.")
     payload = read_model_file(path)
     if NOT_RESUMABLE in payload:
         raise CheckpointError(
@@ -88,7 +129,7 @@ def save(folder: Path, epoch: int, payload: dict[str, Any], keep: int | None) ->
 
 def save_best(folder: Path, payload: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_model_file(folder / "best_model.pt", payload)
+    write_model_file(folder / BEST, payload)
 
 
 def load_weights(model: ANNModel, payload: dict[str, Any], where: str) -> None:

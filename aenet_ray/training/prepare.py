@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aenet_ray.errors import ConfigError, TrainingError
+from aenet_ray.config import warn_user
+from aenet_ray.errors import ConfigError, NoTrainingDataError, TrainingError
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel, reference_array
 from aenet_ray.models.model_file import write_model_file
@@ -56,10 +56,10 @@ def choose_references(
     """
     given = known if config.atomic_energies in (None, "fit") else config.atomic_energies
     if not isinstance(given, Mapping) or not given:
-        warnings.warn(
+        warn_user(
             "no atomic_energies: training on total energies. Give the energy of each isolated atom, or fit "
             "them, to train on cohesive energies.",
-            stacklevel=2,
+            UserWarning,
         )
         return dict.fromkeys(store.species, 0.0)
     present = (store.composition if wanted is None else store.composition[wanted]).sum(axis=0) > 0
@@ -124,20 +124,20 @@ def filtered(
     per_atom = per_atom[wanted]
     absent = np.isnan(per_atom)
     if absent.any() and not absent.all():
-        warnings.warn(
+        warn_user(
             f"{absent.sum()} of {len(wanted)} structures have no energy (the first is number "
             f"{int(wanted[absent.argmax()])}); they are left out of training and validation.",
-            stacklevel=2,
+            UserWarning,
         )
     keep = _usable(store, config)[wanted]
     if config.max_energy is not None:
         keep &= per_atom <= config.max_energy
     ids = wanted[keep]
     if absent.all():
-        raise TrainingError(f"none of {len(wanted)} structures has an energy to train on.")
+        raise NoTrainingDataError(f"none of {len(wanted)} structures has an energy to train on.")
     if not len(ids):
         there = per_atom[~absent]
-        raise TrainingError(
+        raise NoTrainingDataError(
             f"max_energy={config.max_energy} and max_forces={config.max_forces} leave none of {len(wanted)} "
             f"structures; referenced energies go from {there.min():.3f} to {there.max():.3f} eV/atom."
         )
@@ -162,7 +162,7 @@ def choose_split(config: TorchTrainingConfig, ids: IntArray, seed: int, given: S
         )
         split = Split(np.sort(ids[train]), np.sort(ids[test]))
     if not len(split.train_ids):
-        raise TrainingError(f"no training structures: {len(ids)} structures, testpercent={config.testpercent}.")
+        raise NoTrainingDataError(f"no training structures: {len(ids)} structures, testpercent={config.testpercent}.")
     return split
 
 
@@ -296,16 +296,16 @@ def prepare_run(
         loggers=loggers,
     )
     if start and start["split_hash"] is None:
-        warnings.warn(
+        warn_user(
             "aenet-python's checkpoints do not tell what was trained on: give the split_seed and the data of that run, "
             "or train_dataset and test_dataset, to keep its split.",
-            stacklevel=2,
+            UserWarning,
         )
     elif start and start["split_hash"] != spec.split_hash:
-        warnings.warn(
+        warn_user(
             "the training structures are not those of the checkpoint: some of what validates now may have been "
             "trained on. Give its split_seed and data, or train_dataset and test_dataset, to keep the split.",
-            stacklevel=2,
+            UserWarning,
         )
     (run_dir / RESUME).unlink(missing_ok=True)  # of an attempt that did not come to a run
     if start:

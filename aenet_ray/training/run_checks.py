@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from pathlib import Path
 
+from aenet_ray.config import warn_user
 from aenet_ray.errors import ConfigError, TrainingError
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.structures.structure import IntArray
@@ -49,19 +49,19 @@ def check_validation(config: TorchTrainingConfig, n: int) -> None:
             "validation structures. Raise testpercent or give test_dataset, or leave it out."
         )
     if n == 0 and plateau:
-        warnings.warn(
+        warn_user(
             "use_scheduler: without validation structures the learning rate is never reduced; raise testpercent, or "
             "set scheduler to 'cosine'.",
-            stacklevel=3,
+            UserWarning,
         )
     if 0 < n < FEW:
         uses = {"the scheduler": plateau, "best_model.pt": config.save_best and config.checkpoint_dir is not None}
         for name, used in uses.items():
             if used:
-                warnings.warn(
+                warn_user(
                     f"only {n} validation structures: {name} follows their loss, which is mostly chance; raise "
                     "testpercent or give more data.",
-                    stacklevel=3,
+                    UserWarning,
                 )
 
 
