@@ -96,7 +96,7 @@ def on_ray(n_actors: int | None = None) -> ShardRunner:
                 except Exception as error:
                     raised = isinstance(error, (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException))
                     if raised or attempt == ATTEMPTS:
-                        raise _plain(error, entry) from error
+                        raise plain_error(error, f"{entry}: featurization on Ray failed") from error
                     left = missing_shards(entry, shards)
                     logger.warning(
                         "featurization: a worker died (%s); %d of %d shards are left, going on",
@@ -117,7 +117,7 @@ def _records(
     store: StructureStore, entry: Path, descriptor: Any, dtype: str, shards: Sequence[Shard], size: int
 ) -> Iterator[dict[str, Any]]:
     """Make shards with a pool of ``size`` actors; yields a record of each as it is done, in any order."""
-    with _settings():
+    with data_settings():
         dataset = ray.data.read_datasource(
             StructureRanges(store, [(s.start, s.stop) for s in shards]),
             num_cpus=READ_CPUS,
@@ -136,24 +136,32 @@ def _records(
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
-    """Ray Data's defaults, but silent, and without cutting or joining tables: a table is a shard."""
+def data_settings(block_bytes: int | None = None) -> Iterator[None]:
+    """Ray Data's defaults, but silent.
+
+    Args:
+        block_bytes: Size at which tables are cut; None: neither cut nor joined.
+    """
     with warnings.catch_warnings():
         # Deprecated: actor options as keywords, the only way yet to say max_restarts, and what copying settings reads.
         warnings.simplefilter("ignore", DeprecationWarning)
         context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        context.target_max_block_size = None
+        context.target_max_block_size = block_bytes
         with ray.data.DataContext.current(context):
             yield
 
 
-def _plain(error: Exception, entry: Path) -> AenetRayError:
-    """What an actor or a reader raised: only its traceback as text survives Ray's wrappings."""
+def plain_error(error: Exception, what: str) -> AenetRayError:
+    """What an actor or a reader raised: only its traceback as text survives Ray's wrappings.
+
+    Args:
+        what: Failed, for errors that are none of ours.
+    """
     text = str(error)
     for kind, message in re.findall(r"^aenet_ray\.errors\.(\w+): (.*)$", text, re.MULTILINE):
         return getattr(errors, kind)(message)
     raised = re.findall(r"^(?!ray\.)([\w.]+(?:Error|Exception)\b.*)$", text, re.MULTILINE)
     reason = raised[0] if raised else f"{type(error).__name__}: {text.strip() or 'no message'}"
-    return StoreError(f"{entry}: featurization on Ray failed: {reason}")
+    return StoreError(f"{what}: {reason}")
