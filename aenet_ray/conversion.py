@@ -1,10 +1,10 @@
-"""Files of aenet-python made into aenet_ray's own, with an account of what was there and what it agrees with."""
+"""Files of aenet-python and ænet made into aenet_ray's own, with an account of what was there and how it agrees."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from aenet_ray.legacy.caches import derivative_cache, feature_cache
 from aenet_ray.legacy.training_hdf5 import DESCRIPTOR_KEYS, TrainingFile
 from aenet_ray.legacy.trnset import Item, TrnSet
 from aenet_ray.models.model_file import load_payload, read_model_file, write_model_file
+from aenet_ray.potential import TorchANNPotential
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.build import build_store
 from aenet_ray.structures.readers import from_entry
@@ -36,7 +37,7 @@ class Converted:
     """What a conversion wrote.
 
     Args:
-        path: The new file. kind: Of the old one, a key of ``legacy.KINDS``, or 'model'.
+        path: The new file. kind: Of the old one, a key of ``legacy.KINDS``, 'model' or 'potential'.
         built: Of a structure store, what was written and left out.
         notes: What there is to know about it, one sentence each.
     """
@@ -48,7 +49,7 @@ class Converted:
 
 
 def convert(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
     on_error: Literal["raise", "skip"] = "raise",
@@ -58,10 +59,12 @@ def convert(
     workers: int | None = 0,
     progress: bool = False,
 ) -> Converted:
-    """Write a file of aenet-python anew: training HDF5 and TrnSet become structure stores, model files ours.
+    """Write a file of aenet-python anew: training HDF5 and TrnSet become structure stores, model files ours, as do
+    potentials of ænet.
 
     Args:
-        source: Training HDF5, TrnSet (text or HDF5), model.pt or checkpoint; told by its content.
+        source: Training HDF5, TrnSet (text or HDF5), model.pt or checkpoint, told by its content; or the files of an
+            ænet potential (``.nn``, ``.nn.ascii``), one a species, or their folder.
         output: The new file; replaced when complete.
         on_error: 'skip' leaves out structures that cannot be used and lists them in ``<output>.skipped.csv``.
         isolated: Structures of a TrnSet that knows no cell are isolated. Otherwise they are refused.
@@ -74,14 +77,24 @@ def convert(
         UnsafeFileError: It holds more than data.
         StructureError, StoreError, CheckpointError: It is damaged, ours already, of another kind, or cannot be
             converted as it is.
+        ExportError: A potential of ænet is damaged, or its files do not belong together.
     """
-    source, output = Path(source), Path(output)
+    sources = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(s) for s in source]
+    output = Path(output)
     if on_error not in ("raise", "skip") or energies not in ("auto", "cohesive", "total"):
         raise ConfigError(
             f"on_error={on_error!r}, energies={energies!r}; expected raise or skip, and auto, cohesive or total."
         )
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: no such file.")
+    for path in sources:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file.")
+    if sources and all(_of_aenet(path) for path in sources):
+        return _potential(sources, output)
+    if len(sources) != 1:
+        raise StructureError(
+            f"convert: {len(sources)} files given; expected one, or those of one ænet potential (.nn, .nn.ascii)."
+        )
+    source = sources[0]
     if source.is_dir():
         raise StructureError(f"{source}: a directory; give the files in it one by one.")
     if output.exists() and output.samefile(source):
@@ -93,6 +106,26 @@ def convert(
     if kind is not None:
         return _trnset(source, output, isolated, energies, options)
     return _other(source, output)
+
+
+def _of_aenet(path: Path) -> bool:
+    """Whether it is a potential file of ænet, or a folder with some, by name."""
+    names = [p.name for p in path.iterdir()] if path.is_dir() else [path.name]
+    return any(name.endswith((".nn", ".nn.ascii")) for name in names)
+
+
+def _potential(paths: list[Path], output: Path) -> Converted:
+    potential = TorchANNPotential.from_aenet(paths[0] if len(paths) == 1 else paths)
+    potential.save(output)
+    descriptor, energies = potential.descriptor, potential.atomic_energies
+    notes = [
+        f"Networks for {', '.join(potential.arch)} on {descriptor.n_features} features, cutoffs "
+        f"{descriptor.rad_cutoff:g} and {descriptor.ang_cutoff:g} Å.",
+        f"Its atomic energies, eV: {', '.join(f'{s} {e!r}' for s, e in energies.items())}.",
+        "Its weights may be other numbers than in the files, since one normaliser serves all species; energies are the "
+        "same. It can be trained on, without resume_from.",
+    ]
+    return Converted(output, "potential", notes=notes)
 
 
 def _other(source: Path, output: Path) -> Converted:
@@ -107,7 +140,7 @@ def _other(source: Path, output: Path) -> Converted:
     if not head.startswith((b"PK", b"\x80")):
         raise StructureError(
             f"{source}: no file of aenet-python: expected {', '.join(legacy.KINDS.values())}, model.pt or a "
-            "checkpoint. Structure files are read by 'aenet-ray build'."
+            "checkpoint. Structure files are read by 'aenet-ray build'; ænet's potentials must end in .nn or .nn.ascii."
         )
     payload = load_payload(source)
     if not aenet_python.is_payload(payload):

@@ -1,4 +1,4 @@
-"""``aenet-ray convert OLD -o NEW``: files of aenet-python."""
+"""``aenet-ray convert OLD -o NEW``: files of aenet-python and ænet's potentials."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "convert",
         help=COMMANDS["convert"],
         description="Write a file of aenet-python anew. Training HDF5 and TrnSet files (text, HDF5) become structure "
-        "stores, model.pt and checkpoints become ours. Nothing in the old file is run: one that holds more than data "
+        "stores, model.pt and checkpoints become ours, as do potentials of ænet. Nothing in the old file is run: one "
+        "that holds more than data "
         "is refused. Features are compared with ours, not taken over.",
     )
-    parser.add_argument("input", metavar="OLD", help="the file of aenet-python; its kind is told by its content")
+    parser.add_argument(
+        "input",
+        nargs="+",
+        metavar="OLD",
+        help="the file of aenet-python, its kind is told by its content; or the files of an ænet potential (.nn, "
+        ".nn.ascii), one a species, or their folder",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="NEW", help="the file to write")
     parser.add_argument(
         "--on-error",
@@ -38,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--workers", type=int, default=None, help="processes that read; default: by the size of the file"
     )
     parser.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="warnings and errors only")
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run, rest="input")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from aenet_ray.errors import AenetRayError
 
 COMMANDS = {
     "build": "read structure files, check them, write a structure store",
-    "convert": "turn files of aenet-python into aenet_ray's own",
+    "convert": "turn files of aenet-python, and ænet's potentials, into aenet_ray's own",
     "info": "what a structure store holds, and what looks wrong in it",
     "atomic-energies": "fit the energies of isolated species, for a run's atomic_energies",
     "featurize": "compute the descriptor of every structure of a store",
@@ -30,6 +30,10 @@ COMMANDS = {
     "export": "write a potential for other programs",
 }
 """Commands and their one-line help; command ``x-y`` lives in ``aenet_ray.cli.x_y`` as ``add_parser`` and ``run``."""
+
+
+GENERAL = {"--quiet": "warnings and errors only", "--traceback": "show where in the program an error arose"}
+"""Options of every command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +80,13 @@ def _requested(argv: Sequence[str]) -> str | None:
     return next((a for a in argv if not a.startswith("-")), None)
 
 
+def _also_behind(parser: argparse.ArgumentParser) -> None:
+    """The options of all commands, behind the command as well as before it."""
+    for option, what in GENERAL.items():
+        if option not in parser.format_usage():
+            parser.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=what)
+
+
 def available() -> list[str]:
     """Commands whose module is there; looked up without importing it."""
     return [name for name in COMMANDS if importlib.util.find_spec(_module(name)) is not None]
@@ -92,12 +103,13 @@ def _parser(requested: str | None) -> argparse.ArgumentParser:
         epilog="'aenet-ray COMMAND --help' explains a command.",
     )
     parser.add_argument("--version", action="version", version=f"aenet_ray {__version__}")
-    parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
-    parser.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
+    for option, what in GENERAL.items():
+        parser.add_argument(option, action="store_true", help=what)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name in available():
         if name == requested:
             importlib.import_module(_module(name)).add_parser(subparsers)
+            _also_behind(subparsers.choices[name])
         else:
             subparsers.add_parser(name, help=COMMANDS[name])
     return parser

@@ -79,6 +79,8 @@ def load_payload(path: Path, device: str | torch.device = "cpu") -> Any:
                 "Nothing of it was run; do not load this file in other ways."
             ) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # an EOFError says nothing
+        if reason.startswith("Weights only load failed"):  # goes on with how to load it without safety
+            reason = "its bytes are not those of a model file"
         raise CheckpointError(f"{path}: cannot be read as a model file ({reason}).") from None
 
 

@@ -34,6 +34,16 @@ def three() -> list[Structure]:
     return found
 
 
+@pytest.mark.parametrize("command", ["build", "convert", "info", "atomic-energies", "train", "predict", "export"])
+def test_general_options_behind_the_command(command):
+    arguments = [command, "a", *(["b"] if command == "predict" else []), "-o", "c", "--quiet", "--traceback"]
+    if command in ("info", "train"):
+        arguments = [command, "a", "--quiet", "--traceback"]
+    options = _parse(_parser(command), arguments)
+    assert options.quiet
+    assert options.traceback
+
+
 @pytest.mark.parametrize(
     ("arguments", "name", "expected"),
     [

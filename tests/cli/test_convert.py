@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from legacy_files import changed, model_payload, pickled, unpacked, with_pickle, write_model
-from potentials import golden, golden_structure
+from potentials import golden, golden_potential, golden_structure
 
 from aenet_ray.cli.main import main
 from aenet_ray.potential import TorchANNPotential
@@ -118,3 +118,26 @@ def test_where_a_store_belongs_the_command_is_named(tmp_path, capsys, command):
     }
     assert main(arguments[command]) == 2
     assert f"Convert it: 'aenet-ray convert {old} -o " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["ascii", "binary"])
+def test_a_potential_of_aenet(tmp_path, capsys, form):
+    case = golden("periodic_orthorhombic_tio2")
+    potential = golden_potential(case)
+    files = (potential.to_aenet_ascii if form == "ascii" else potential.to_aenet_binary)(tmp_path / "aenet")
+    for k, given in enumerate(([tmp_path / "aenet"], list(files.values()))):
+        new = tmp_path / f"{k}.pt"
+        assert main(["convert", *map(str, given), "-o", str(new)]) == 0
+        assert "Networks for Ti, O on" in capsys.readouterr().out
+        out = TorchANNPotential.from_file(new).predict([golden_structure(case)], eval_forces=True)
+        assert out.total_energy[0] == pytest.approx(case["total_energy"], abs=1e-9)
+        np.testing.assert_allclose(out.forces[0], case["forces"], rtol=0, atol=1e-8)
+    assert main(["convert", str(files["Ti"]), "-o", str(tmp_path / "half.pt")]) == 2
+    assert "there is no file of O" in capsys.readouterr().err
+    assert not (tmp_path / "half.pt").exists()
+
+
+def test_several_files_are_those_of_a_potential(tmp_path, capsys):
+    old = str(unpacked("training.h5", tmp_path))
+    assert main(["convert", old, old, "-o", str(tmp_path / "new.h5")]) == 2
+    assert "2 files given; expected one, or those of one ænet potential" in capsys.readouterr().err
