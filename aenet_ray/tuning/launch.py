@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from ray import tune
 from aenet_ray.errors import AenetRayError, TrainingError
 from aenet_ray.ray_session import quiet_ray_logs
 from aenet_ray.training.config import ScalingConfig
+from aenet_ray.training.history import Row
 from aenet_ray.training.launch import check_resources, train_on_ray
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.searchers import ENTRY, flat, flat_entries, make_scheduler, make_searcher
 from aenet_ray.tuning.trial import Told, Trial, prepare_trial, train_trial
-from aenet_ray.tuning.watch import Watch, tracker_callbacks
+from aenet_ray.tuning.watch import Watch, open_trials, tracker_callbacks
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ ENVIRONMENT = {
     # The older output says nothing where it is told to say nothing.
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-QUIET = ("ray.tune.analysis.experiment_analysis", "ray.tune.tuner", "ray.tune.impl.tuner_internal")
+QUIET = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis", "ray.tune.tuner", "ray.tune.impl.tuner_internal")
 """Loggers that miss files we asked Tune not to write, or tell of its own ways to restore."""
 HELD = {"memory": 1e6}
 """What Tune's process of a trial of several workers holds: something, and no CPU."""
@@ -60,15 +63,25 @@ def group_trial(sampled: dict[str, Any], folder: str) -> None:
     told = Told(search, trial, _report(search))
     scaling = search.base_config.scaling
     assert scaling is not None
+    stopped = threading.Event()
+
+    def on_epoch(row: Row, last: bool) -> None:
+        try:
+            told.epoch(row, last)
+        except SystemExit:  # Tune has stopped the trial, and takes the workers away
+            stopped.set()
+            raise
+
     try:
         run_dir = prepare_trial(search, trial)
         told.last_row()
         run = search.config(trial.index, trial.values, trial.split).run
         run = run.model_copy(update={"max_failures": search.tune.max_failures})
-        train_on_ray(run_dir, scaling, run, show_progress=False, on_epoch=told.epoch)
+        train_on_ray(run_dir, scaling, run, show_progress=False, on_epoch=on_epoch)
         told.last_row()
     except AenetRayError as error:
-        told.failed(error)
+        if not stopped.is_set():
+            told.failed(error)
 
 
 def _this_trial(sampled: dict[str, Any]) -> Trial:
@@ -78,7 +91,7 @@ def _this_trial(sampled: dict[str, Any]) -> Trial:
 
 
 def _report(search: Search) -> Callable[[dict[str, Any], Path | None], None]:
-    every = search.tune.grace_period or max(1, search.max_epochs // 10)
+    every = search.grace
 
     def report(numbers: dict[str, Any], path: Path | None) -> None:
         if path is None or numbers["epoch"] % every:
@@ -156,6 +169,7 @@ def run_search(search: Search, *, show_progress: bool) -> None:
 
     Raises:
         TrainingError: Tune itself failed.
+        KeyboardInterrupt: It was interrupted, and can go on.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -173,12 +187,15 @@ def run_search(search: Search, *, show_progress: bool) -> None:
             tune_config=_tune_config(search),
             run_config=_run_config(search, show_progress),
         )
+    began = time.time()
     try:
         tuner.fit()
     except AenetRayError:
         raise
     except Exception as error:
         raise TrainingError(f"{search.folder}: the search failed: {error}") from error
+    if open_trials(search.folder, began):  # Tune takes an interrupt for an end like any other
+        raise KeyboardInterrupt
 
 
 def _tune_config(search: Search) -> Any:
@@ -193,7 +210,8 @@ def _tune_config(search: Search) -> Any:
         # pbt's trials take turns: it compares those it knows, so that all have to be there from the start.
         max_concurrent_trials=concurrency(search) if own else None,
         time_budget_s=settings.time_budget_s,
-        reuse_actors=True,
+        # A trainer that is stopped ends with the process that started it.
+        reuse_actors=trial_scaling(search).num_workers == 1,
         trial_name_creator=_name,
         trial_dirname_creator=_name,
     )

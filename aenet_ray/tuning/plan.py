@@ -95,6 +95,22 @@ class Search:
         given = int(self.base_config.training.iterations)
         return given if domain is None else max(int(v) for v in domain.corners())
 
+    @property
+    def grace(self) -> int:
+        """Epochs before the scheduler's first decision."""
+        return min(self.tune.grace_period or max(1, self.max_epochs // 10), self.max_epochs)
+
+    @property
+    def rungs(self) -> frozenset[int]:
+        """Epochs at which asha decides."""
+        if self.tune.scheduling != "asha":
+            return frozenset()
+        found, epoch = set(), self.grace
+        while epoch <= self.max_epochs:
+            found.add(epoch)
+            epoch *= self.tune.reduction_factor
+        return frozenset(found)
+
     def save(self) -> None:
         values = asdict(self) | {"folder": str(self.folder), "tune": self.tune.model_dump(mode="json")}
         write_text(self.folder / SEARCH, json.dumps(values, indent=1))

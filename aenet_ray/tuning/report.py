@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from aenet_ray.errors import PlotError
 from aenet_ray.plots.search import TrialCurve, importance_bars, parallel_coordinates, search_curves
+from aenet_ray.tuning.events import read_events
 from aenet_ray.tuning.progress import metric_text, values_text
 from aenet_ray.tuning.results import TuneResults
 
@@ -112,7 +112,7 @@ def trial_curves(results: TuneResults) -> list[TrialCurve]:
     factor = tune.sign * (1.0 if "loss" in tune.metric else 1000.0)
     times: dict[str, list[tuple[float, float]]] = {}
     began = None
-    for event in _events(results.folder / "events.jsonl"):
+    for event in read_events(results.folder):
         began = event["time"] if began is None else began
         if event["event"] == "epoch" and event.get(tune.metric) is not None:
             times.setdefault(event["trial"], []).append((event["time"] - began, factor * event[tune.metric]))
@@ -122,17 +122,3 @@ def trial_curves(results: TuneResults) -> list[TrialCurve]:
         done = trial.state == "finished"
         curves.append(TrialCurve(f"trial {trial.index}", seconds, metric, done, trial.values))
     return curves
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:  # cut by a kill
-            continue
-    return found

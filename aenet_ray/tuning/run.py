@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from aenet_ray.tuning.domains import Domain
 from aenet_ray.tuning.plan import Search, open_search
 from aenet_ray.tuning.report import write_figures
 from aenet_ray.tuning.results import TuneResults
+from aenet_ray.tuning.space import corners
+from aenet_ray.workflow import begin
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:
 
         check_trials_fit(search)
         make_all_features(search, show=show)
+        check_first_trial(search)
         run_search(search, show_progress=show)
     results = TuneResults.from_folder(search.folder)
     results.write()
@@ -108,6 +112,21 @@ def make_all_features(search: Search, *, show: bool) -> None:
         made.add(key)
         training = config.training.model_copy(update={"show_progress": show})
         make_features(store, descriptor, training, Path(config.features_folder), config.scaling)
+
+
+def check_first_trial(search: Search) -> None:
+    """Prepare a trial here and throw it away: what does not fit the data shows before all trials fail of it.
+
+    Raises:
+        ConfigError, TrainingError: As of any run.
+    """
+    if search.entries is not None:
+        values, split = search.entries[0]["values"], search.entries[0]["split"]
+    else:
+        values, split = next(corners(search.tune.domains)), search.splits[0].name
+    config, store = search.config(0, values, split), search.store
+    with tempfile.TemporaryDirectory(dir=search.folder, prefix=".check") as folder:
+        begin(config, Path(folder), store, search.split(split).load(store), None)
 
 
 def _descriptors(search: Search) -> list[dict[str, Any]]:

@@ -182,8 +182,7 @@ def make_searcher(search: Search, taken: int = 0) -> Searcher:
 
 def make_scheduler(search: Search) -> TrialScheduler:
     """The scheduler of a search; all count in epochs, which a restored search goes on counting."""
-    settings, epochs = search.tune, search.max_epochs
-    grace = min(settings.grace_period or max(1, epochs // 10), epochs)
+    settings, epochs, grace = search.tune, search.max_epochs, search.grace
     common: dict[str, Any] = {"metric": settings.metric, "mode": settings.mode, "time_attr": "epoch"}
     if settings.scheduling == "asha":
         # A trial that comes to its end must not be stopped there, before its model is written.
@@ -200,7 +199,12 @@ def make_scheduler(search: Search) -> TrialScheduler:
         mutations = {
             path: ray_domain(d) if not d.is_list else list(d.arguments) for path, d in settings.domains.items()
         }
+        # synch: trials wait for each other, or those that start late would find nobody to compare with.
         return PopulationBasedTraining(
-            perturbation_interval=grace, hyperparam_mutations={ENTRY: mutations}, log_config=False, **common
+            perturbation_interval=grace,
+            hyperparam_mutations={ENTRY: mutations},
+            synch=True,
+            log_config=False,
+            **common,
         )
     return FIFOScheduler()

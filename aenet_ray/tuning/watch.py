@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray.tune import Callback
 
+from aenet_ray.tuning.events import EVENTS, read_events
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.progress import TrialLine, progress_table, status_line, trial_text
 from aenet_ray.tuning.searchers import flat
@@ -21,7 +22,6 @@ from aenet_ray.tuning.trial import Trial, read_note
 
 logger = logging.getLogger(__name__)
 
-EVENTS = "events.jsonl"
 PATIENCE = 30.0
 """Seconds without a word after which we say what is waited for."""
 
@@ -139,8 +139,14 @@ class Watch(Callback):
         if pending and not running:
             free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
             held = ", ".join(f"{v:g} {k}" for k, v in free.items()) or "nothing"
-            texts.append(f"waiting for resources for {len(pending)} trials; free are {held}")
+            texts.append(f"waiting for {len(pending)} trials to start; free for them: {held}")
         return texts
+
+
+def open_trials(folder: Path, since: float) -> list[str]:
+    """Trials that were begun since that time and of which no end was heard."""
+    last = {event["trial"]: event["event"] for event in read_events(folder) if event["time"] >= since}
+    return sorted(trial for trial, event in last.items() if event != "end")
 
 
 def tracker_callbacks(search: Search) -> list[Callback]:

@@ -34,15 +34,19 @@ def test_folds_from_the_command_line(tmp_path, ray_local, capsys):
 
 
 def test_trials_of_two_workers_and_a_committee(tmp_path, ray_local):
-    """Two trainers of two workers each at a time on four CPUs, whose drivers hold none of them."""
-    values = experiment(tmp_path, "two", iterations=4)
+    """Each a trainer of its own; ASHA takes the workers of a bad one away, and leaves its checkpoint."""
+    values = experiment(tmp_path, "two", iterations=200)
     values["scaling"] = {"num_workers": 2}
-    search = {"space": {"training.method.mu": {"grid": [0.01, 1e-5]}}, "scheduler": "none", "committee": 2}
-    results = aenet_ray.tune(values, search)
-    assert [t.state for t in results.trials] == ["finished"] * 2
-    assert all(len(t.rows) == 4 and numbered(t.run_dir / "checkpoints") for t in results.trials)
+    search = {"space": {"training.method.mu": {"grid": [0.01, 1e-6]}}, "grace_period": 2, "reduction_factor": 2}
+    results = aenet_ray.tune(values, search, max_concurrent=1, committee=2)
+    good, bad = results.trials
+    assert (good.state, bad.state) == ("finished", "stopped")
+    assert not bad.error
+    assert len(good.rows) == 200
+    assert 2 <= len(bad.rows) < 200
+    assert numbered(bad.run_dir / "checkpoints")
     assert all((t.run_dir / "ray").is_dir() for t in results.trials), "not trained by Ray Train"
-    assert results.best.values["training.method.mu"] > 0.005
+    assert results.best.index == good.index
     committee = aenet_ray.TorchCommitteePotential.from_directory(tmp_path / "two" / "committee")
     assert committee.num_members == 2
     assert len(list((tmp_path / "features").iterdir())) == 1, "the committee made features of its own"

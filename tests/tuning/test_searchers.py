@@ -48,10 +48,10 @@ def test_missing_packages_are_named(name, tmp_path, monkeypatch):
 def test_pbt_goes_on_from_better_trials(tmp_path, ray_local):
     """A bad trial takes the weights and the history of a good one, and other settings from there on."""
     search = {"space": MU, "scheduler": "pbt", "num_samples": 4, "grace_period": 3, "seed": 1}
-    results = aenet_ray.tune(experiment(tmp_path, "pbt", iterations=12), search)
+    results = aenet_ray.tune(experiment(tmp_path, "pbt", iterations=6), search)
     assert [t.state for t in results.trials] == ["finished"] * 4
     histories = [pd.read_csv(t.run_dir / "history.csv") for t in results.trials]
-    assert all(h.epoch.tolist() == list(range(12)) for h in histories)
+    assert all(h.epoch.tolist() == list(range(6)) for h in histories)
     taken = [h for h in histories if h.learning_rate.nunique() > 1]
     assert taken, "no trial took over another"
     for history in taken:

@@ -57,7 +57,7 @@ def test_waiting_is_said_after_half_a_minute(tmp_path, clock, caplog, monkeypatc
         monkeypatch.setattr(module.ray, "available_resources", lambda: {"CPU": 1.0, "memory": 1e9})
         clock[0] += 31
         watch.on_step_end(5, [Known(1, "PENDING"), Known(2, "PENDING")])
-        assert caplog.messages[-1] == "waiting for resources for 2 trials; free are 1 CPU"
+        assert caplog.messages[-1] == "waiting for 2 trials to start; free for them: 1 CPU"
 
 
 def test_events_are_lines_of_json(tmp_path, clock, capsys):
