@@ -78,7 +78,7 @@ class TorchANNPotential:
     def metadata(self) -> dict[str, Any]:
         """All that a model file holds besides the weights."""
         hidden = ("model_state_dict", "optimizer_state_dict", "policy_state")
-        return {k: v for k, v in self._payload.items() if k not in hidden}
+        return {"extra_metadata": {}} | {k: v for k, v in self._payload.items() if k not in hidden}
 
     def train(
         self,

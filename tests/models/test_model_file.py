@@ -29,6 +29,8 @@ def test_round_trip(tmp_path, name, dtype):
     assert read.descriptor.config() == potential.descriptor.config()
     assert read.atomic_energies == potential.atomic_energies
     assert read.metadata["extra_metadata"] == {"who": "a test", "n": 3}
+    potential.save(tmp_path / "plain.pt")
+    assert TorchANNPotential.from_file(tmp_path / "plain.pt").metadata["extra_metadata"] == {}
     assert read.metadata["precision"] == str(dtype).removeprefix("torch.")
     structure = golden_structure(case)
     one, two = (p.predict([structure], eval_forces=True) for p in (potential, read))
