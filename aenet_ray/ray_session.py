@@ -51,6 +51,24 @@ NOISY_LOGGERS = (
     "ray.tune",
 )
 
+# For Ray Tune, by which searches and committees run their trials.
+TUNE_ENVIRONMENT = {
+    # Snapshots of what is going on, from which a killed search is restored; 10 s by default.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    # Our own history and trackers are enough.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # The older output says nothing where it is told to say nothing.
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+# They miss files we asked Tune not to write, or tell of its own ways to restore.
+TUNE_LOGGERS = (
+    "ray.tune.tune",
+    "ray.tune.analysis.experiment_analysis",
+    "ray.tune.tuner",
+    "ray.tune.impl.tuner_internal",
+)
+
 # These say what an exception says as well, or that Ray Data's bars are off, as we asked.
 REPEATING_LOGGERS = (
     "ray.data.exceptions",
@@ -244,6 +262,15 @@ def _import_all(names: Sequence[str]) -> None:
 def owns_cluster() -> bool:
     """Whether the running Ray was started here, by ``ensure_ray``, for this process alone."""
     return _own_cluster
+
+
+def prepare_tune() -> None:
+    """Ray Tune as we use it: quiet, and without what our own files do."""
+    for name, value in TUNE_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    quiet_ray_logs()
+    for name in TUNE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def quiet_ray_logs() -> None:

@@ -47,6 +47,7 @@ RAY_FILES = {
     "ray_session.py",
     "selection/datasource.py",
     "selection/pipeline.py",
+    "committee/launch.py",
     "training/ray_local.py",
     "training/ray_runtime.py",
     "training/launch.py",

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from aenet_ray.config import Config
 from aenet_ray.errors import ConfigError, TrainingError
-from aenet_ray.training.config import TorchTrainingConfig
+from aenet_ray.training.config import ScalingConfig, TorchTrainingConfig
 from aenet_ray.training.driver import choose_device
 
 
@@ -26,7 +26,8 @@ class TorchCommitteeConfig(Config):
     member_seeds: list[int] | None = None
     """One a member; goes before ``base_seed``."""
     max_parallel: int = Field(1, strict=True, ge=1)
-    """Members training at a time, a process each; 1: one after the other, in this process."""
+    """Members training at a time, a process each; 1: one after the other, in this process. On Ray (with ``scaling``)
+    trials at a time; not given: as many as the cluster holds."""
     devices: list[str] | None = Field(None, min_length=1)
     """Dealt to the members in turn, such as ['cuda:0', 'cuda:1']; None: the training's device."""
     output_dir: str | None = None
@@ -34,6 +35,8 @@ class TorchCommitteeConfig(Config):
     members_per_trial: int = Field(1, strict=True, ge=1)
     """Members trained together, in one process and on one device, all a step at a time: faster than each by itself
     where networks are small."""
+    gpus_per_trial: float = Field(1.0, gt=0)
+    """With ``scaling.use_gpu``, GPUs that each trial holds; small networks leave room on one: 0.25 puts four there."""
     share_batches: bool = False
     """Members draw the same batches in the same order and differ in their first weights only; trained together, they
     then share neighbours and moments when they train on forces."""
@@ -105,19 +108,25 @@ class MemberPlan:
 
 
 def plan_members(
-    committee: TorchCommitteeConfig, training: TorchTrainingConfig, known: Sequence[MemberPlan] = ()
+    committee: TorchCommitteeConfig,
+    training: TorchTrainingConfig,
+    known: Sequence[MemberPlan] = (),
+    *,
+    on_ray: bool = False,
 ) -> list[MemberPlan]:
     """Seeds and devices of all members.
 
     Args:
         known: Members that have begun: they keep the seeds they began with.
+        on_ray: Ray gives each trial its device.
 
     Raises:
         ConfigError: A device is missing, several processes would share one by accident, or members cannot share
             batches.
         TrainingError: The seeds asked for are not those that the known members began with.
     """
-    _check_devices(committee, training)
+    if not on_ray:
+        _check_devices(committee, training)
     if committee.share_batches and training.sampling_policy == "error_weighted":
         raise ConfigError(
             "share_batches: with sampling_policy 'error_weighted' each member draws by its own errors, so that batches "
@@ -141,6 +150,31 @@ def plan_members(
     devices, draws = _devices(committee, training), seeds[0] if committee.share_batches else None
     groups = [i // committee.members_per_trial for i in range(n)]
     return [MemberPlan(i, seeds[i], split_seed, devices[groups[i] % len(devices)], draws) for i in range(n)]
+
+
+def check_scaling(committee: TorchCommitteeConfig, scaling: ScalingConfig) -> None:
+    """Raises:
+    ConfigError: What the committee asks for cannot be had on Ray.
+    """
+    if committee.devices is not None:
+        raise ConfigError(
+            f"devices={committee.devices} and scaling are both given: Ray gives each trial its device. Leave devices "
+            "out, and say by scaling.use_gpu and gpus_per_trial what a trial has."
+        )
+    if scaling.num_workers > 1 and committee.members_per_trial > 1:
+        raise ConfigError(
+            f"members_per_trial={committee.members_per_trial} trains members in one process, "
+            f"scaling.num_workers={scaling.num_workers} each member in several; set one of them to 1."
+        )
+    if scaling.num_workers > 1 and committee.gpus_per_trial != 1:
+        raise ConfigError(
+            f"gpus_per_trial={committee.gpus_per_trial:g} is for trials of one worker; each of "
+            f"scaling.num_workers={scaling.num_workers} has a GPU of its own. Leave it out."
+        )
+    if "gpus_per_trial" in committee.model_fields_set and not scaling.use_gpu:
+        raise ConfigError(
+            f"gpus_per_trial={committee.gpus_per_trial:g}, but scaling.use_gpu is false; set it, or leave this out."
+        )
 
 
 def _first_seed(known: Sequence[MemberPlan]) -> int:

@@ -56,7 +56,7 @@ def train_together(
             on_epoch(indices[place], row, last)
 
     def ended(place: int, error: Exception | None) -> None:
-        _conclude(members[place], directory, error)
+        conclude(members[place], directory, error)
         if on_end is not None:
             on_end(members[place])
 
@@ -74,7 +74,7 @@ def train_together(
     return members
 
 
-def _conclude(member: TorchCommitteeMember, directory: Path, error: Exception | None) -> None:
+def conclude(member: TorchCommitteeMember, directory: Path, error: Exception | None) -> None:
     """Write into model and summary what the member is, and what came of it."""
     try:
         if error is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aenet_ray.committee.calibration import Calibration, CalibrationMethod, fingerprint
-from aenet_ray.committee.config import MemberPlan, TorchCommitteeConfig, plan_members
+from aenet_ray.committee.config import MemberPlan, TorchCommitteeConfig, check_scaling, plan_members
 from aenet_ray.committee.ensemble import Aggregation, check_aggregation
 from aenet_ray.committee.layout import CommitteeMetadata, member_name
 from aenet_ray.committee.predict_result import TorchCommitteePredictResult
@@ -26,7 +27,7 @@ from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.network import Architecture
 from aenet_ray.potential import TorchANNPotential, input_features
 from aenet_ray.structures.structure import Structure
-from aenet_ray.training.config import RunConfig, TorchTrainingConfig
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
 from aenet_ray.training.prepare import Split
 from aenet_ray.training.spec import torch_dtype
 
@@ -73,6 +74,7 @@ class TorchCommitteePotential:
         config: TorchTrainingConfig | None = None,
         committee_config: TorchCommitteeConfig | None = None,
         *,
+        scaling: ScalingConfig | None = None,
         run: RunConfig | None = None,
     ) -> TorchCommitteeTrainResult:
         """Train all members on one split and one store of features, and keep them.
@@ -83,6 +85,8 @@ class TorchCommitteePotential:
             structures, dataset, train_dataset, test_dataset: As of :meth:`TorchANNPotential.train`.
             config: Settings of every member; its seeds count from ``committee_config``'s.
             committee_config: Number of members, seeds, devices, folder.
+            scaling: Members are trials on Ray Tune, each with these workers; ``run.max_failures`` is how often one is
+                started again. None: no Ray.
             run: ``resume='auto'`` goes on with the committee in the folder: completed members stay, others continue
                 from their checkpoints, members more than before are added. ``name`` and ``storage_path`` give the
                 folder where ``output_dir`` is None; ``loggers`` are those of every member.
@@ -92,12 +96,16 @@ class TorchCommitteePotential:
             TrainingError: Members failed; the metadata and all other members are written by then.
         """
         config, committee = checked_record(config, TorchTrainingConfig, "config"), _given(committee_config)
+        if scaling is not None:
+            check_scaling(committee, checked_record(scaling, ScalingConfig, "scaling"))
+            check_together(config, scaling)
+            config = config.model_copy(update={"device": "cuda" if scaling.use_gpu else "cpu"})
         given = (structures, dataset, train_dataset, test_dataset)
         check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
         directory = _folder(committee, run)
         before = begun(directory, "never" if run is None else run.resume)
         known = before.members if before else []
-        plans = plan_members(committee, config, [_plan_of(m) for m in known])
+        plans = plan_members(committee, config, [_plan_of(m) for m in known], on_ray=scaling is not None)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -107,10 +115,8 @@ class TorchCommitteePotential:
         split = None if data.train_ids is None or data.test_ids is None else Split(data.train_ids, data.test_ids)
         shared = directory if run is None else Path(run.storage_path)
         folder = Path(config.cache_persist_dir or shared / "features").absolute()
-        features = input_features(data, self.descriptor, config, folder, None)
         model = ANNModel(self.arch, self.descriptor, torch_dtype(config.precision, self.descriptor.dtype))
-        members = prepare_members(directory, plans, known, features, model, config, run or RunConfig(), split, data.ids)
-        mode = "parallel" if committee.max_parallel > 1 else "sequential"
+        mode = "parallel" if committee.max_parallel > 1 or scaling is not None else "sequential"
         settings = {
             "committee_config": committee.model_dump(),
             "training_config": config.to_dict(),
@@ -119,15 +125,13 @@ class TorchCommitteePotential:
             "resolved_train_dataset": described(next(x for x in (structures, dataset, train_dataset) if x is not None)),
             "resolved_test_dataset": None if test_dataset is None else described(test_dataset),
         }
-        metadata = CommitteeMetadata(directory, members, mode, settings)
-        metadata.save()
-        train_members(
-            metadata,
-            config.iterations,
-            committee.max_parallel,
-            together=committee.members_per_trial,
-            show_progress=config.show_progress,
-        )
+        run = run or RunConfig()
+        with ray_for_trials(committee, scaling):
+            features = input_features(data, self.descriptor, config, folder, scaling)
+            members = prepare_members(directory, plans, known, features, model, config, run, split, data.ids)
+            metadata = CommitteeMetadata(directory, members, mode, settings)
+            metadata.save()
+            train_members(metadata, config.iterations, committee, scaling, run, show_progress=config.show_progress)
         failed = [m for m in metadata.members if not m.completed]
         if failed:
             raise TrainingError(
@@ -334,6 +338,22 @@ def _given(committee: TorchCommitteeConfig | None) -> TorchCommitteeConfig:
     if not isinstance(committee, TorchCommitteeConfig):
         raise ConfigError(f"train: committee_config is {type(committee).__name__}, expected TorchCommitteeConfig.")
     return committee
+
+
+@contextmanager
+def ray_for_trials(committee: TorchCommitteeConfig, scaling: ScalingConfig | None) -> Iterator[None]:
+    """One Ray for featurizing and training, looked at before anything is made; nothing where there is no scaling."""
+    if scaling is None:
+        yield
+        return
+    from aenet_ray.ray_session import ensure_ray
+
+    # Trials of several workers are trainers, and what frees the workers of one that is stopped asks Ray's dashboard.
+    with ensure_ray(scaling.num_workers * scaling.cpus_per_worker, dashboard=scaling.num_workers > 1):
+        from aenet_ray.committee.launch import check_trials_fit
+
+        check_trials_fit(committee, scaling)
+        yield
 
 
 def _folder(committee: TorchCommitteeConfig, run: RunConfig | None) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import aenet_ray
-from aenet_ray.committee.config import MemberPlan
+from aenet_ray.committee.config import MemberPlan, TorchCommitteeConfig
 from aenet_ray.committee.layout import METADATA, CommitteeMetadata, TorchCommitteeMember, member_name
 from aenet_ray.committee.member import train_together
 from aenet_ray.errors import TrainingError
@@ -21,7 +21,7 @@ from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.structure import IntArray
-from aenet_ray.training.config import RunConfig, TorchTrainingConfig
+from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
 from aenet_ray.training.history import HistoryTail, line
 from aenet_ray.training.prepare import Split, continues, initial_weights, prepare_run
 from aenet_ray.training.spec import RunSpec
@@ -114,16 +114,21 @@ def _check_draws(folder: Path, plan: MemberPlan) -> None:
 
 
 def train_members(
-    metadata: CommitteeMetadata, epochs: int, max_parallel: int, *, together: int = 1, show_progress: bool
+    metadata: CommitteeMetadata,
+    epochs: int,
+    committee: TorchCommitteeConfig,
+    scaling: ScalingConfig | None,
+    run: RunConfig,
+    *,
+    show_progress: bool,
 ) -> None:
     """Train the pending members and keep the metadata up to date.
 
     Args:
         epochs: Of each member.
-        max_parallel: Processes at a time; 1 trains in this process.
-        together: Members trained together in a process.
+        scaling: Trials on the Ray that is there; None: this process, or ``max_parallel`` of them.
     """
-    groups = pending_groups(metadata, together)
+    groups = pending_groups(metadata, committee.members_per_trial)
 
     def ended(member: TorchCommitteeMember) -> None:
         metadata.members[member.member_index] = member
@@ -131,11 +136,17 @@ def train_members(
         if show_progress:
             print(_told(member, len(metadata.members)), file=sys.stderr, flush=True)
 
+    if scaling is not None:
+        from aenet_ray.committee.launch import train_on_tune
+
+        if groups:
+            train_on_tune(metadata, groups, epochs, committee, scaling, run, ended, show_progress=show_progress)
+        return
     with _progress([i for g in groups for i in g], epochs, show=show_progress) as told:
-        if max_parallel == 1:
+        if committee.max_parallel == 1:
             _in_turn(metadata.directory, groups, told, ended)
         else:
-            _side_by_side(metadata.directory, groups, max_parallel, told, ended)
+            _side_by_side(metadata.directory, groups, committee.max_parallel, told, ended)
 
 
 def pending_groups(metadata: CommitteeMetadata, together: int) -> list[list[int]]:

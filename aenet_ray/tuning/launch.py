@@ -20,7 +20,7 @@ import ray
 from ray import tune
 
 from aenet_ray.errors import AenetRayError, TrainingError
-from aenet_ray.ray_session import quiet_ray_logs
+from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
 from aenet_ray.training.config import ScalingConfig
 from aenet_ray.training.history import Row
 from aenet_ray.training.launch import check_resources, train_on_ray
@@ -32,17 +32,6 @@ from aenet_ray.tuning.watch import Watch, open_trials, tracker_callbacks
 logger = logging.getLogger(__name__)
 
 STATE = "ray"
-ENVIRONMENT = {
-    # Snapshots of the search, from which a killed one is restored; 10 s by default.
-    "TUNE_GLOBAL_CHECKPOINT_S": "1",
-    # Our own history and trackers are enough.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    # The older output says nothing where it is told to say nothing.
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-QUIET = ("ray.tune.tune", "ray.tune.analysis.experiment_analysis", "ray.tune.tuner", "ray.tune.impl.tuner_internal")
-"""Loggers that miss files we asked Tune not to write, or tell of its own ways to restore."""
 HELD = {"memory": 1e6}
 """What Tune's process of a trial of several workers holds: something, and no CPU."""
 
@@ -171,11 +160,7 @@ def run_search(search: Search, *, show_progress: bool) -> None:
         TrainingError: Tune itself failed.
         KeyboardInterrupt: It was interrupted, and can go on.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    quiet_ray_logs()
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    prepare_tune()
     function, state = trainable(search), search.folder / STATE
     if list(state.glob("experiment_state-*.json")) and (state / "tuner.pkl").exists():
         logger.info("going on with the search in %s", search.folder)
