@@ -100,8 +100,13 @@ def begin(
         prepare_run(run_dir, features, model, training, split=split, loggers=config.run.loggers)
 
 
-def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[StructureStore, Split | None]:
+def structures_of(
+    data: DataConfig, run_dir: Path, *, progress: bool, keep: bool | None = None
+) -> tuple[StructureStore, Split | None]:
     """The structure store of training and validation, built unless the same input built it before.
+
+    Args:
+        keep: The folder holds something that began with its store; None: if it holds a run.
 
     Raises:
         StructureError: Nothing is left for training, or for validation.
@@ -111,7 +116,7 @@ def structures_of(data: DataConfig, run_dir: Path, *, progress: bool) -> tuple[S
         store = StructureStore(data.files[0])
         return store, written_split(data, store)
     path = Path(data.store).absolute() if data.store else run_dir / "structures.h5"
-    keep = holds_run(run_dir, "auto")
+    keep = holds_run(run_dir, "auto") if keep is None else keep
     store, n_train = built_store(data, data.files, data.validation, path, keep=keep, progress=progress)
     if not data.validation:
         return store, written_split(data, store)

@@ -22,6 +22,7 @@ COMMANDS = {
     "featurize": "compute the descriptor of every structure of a store",
     "train": "train a potential from a YAML file",
     "tune": "search settings of a run, or cross-validate them, as trials on Ray Tune",
+    "committee": "train a committee of the potential that a YAML file describes",
     "predict": "energies, forces and stress of structures",
     "calibrate": "compare a committee's spread with its errors, and scale it",
     "select": "the structures that a committee is least certain of, out of any number",
