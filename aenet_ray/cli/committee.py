@@ -97,7 +97,7 @@ def train_committee(config: ExperimentConfig, settings: TorchCommitteeConfig) ->
         run=config.run,
     )
     if test is not None:
-        _print_errors(potential, HDF5StructureDataset(descriptor, test.path, mode="load"), test.energy)
+        _print_errors(potential, HDF5StructureDataset(descriptor, test.path, mode="load"), test.energies())
     if config.export:
         potential.to_aenet_ascii(folder / "aenet")
     return result

@@ -35,11 +35,11 @@ class TorchCommitteeConfig(Config):
     members_per_trial: int = Field(1, strict=True, ge=1)
     """Members trained together, in one process and on one device, all a step at a time: faster than each by itself
     where networks are small."""
-    gpus_per_trial: float = Field(1.0, gt=0)
-    """With ``scaling.use_gpu``, GPUs that each trial holds; small networks leave room on one: 0.25 puts four there."""
     share_batches: bool = False
     """Members draw the same batches in the same order and differ in their first weights only; trained together, they
     then share neighbours and moments when they train on forces."""
+    gpus_per_trial: float = Field(1.0, gt=0)
+    """With ``scaling.use_gpu``, GPUs that each trial holds; small networks leave room on one: 0.25 puts four there."""
 
     @field_validator("member_seeds", mode="before")
     @classmethod

@@ -78,7 +78,8 @@ def prepare_members(
     Raises:
         TrainingError: A known member began with other settings or data.
     """
-    members, base = [], None
+    members: list[TorchCommitteeMember] = []
+    base = None
     for plan in plans:
         folder = directory / member_name(plan.member_index, len(plans))
         own = plan.config(config)
@@ -92,6 +93,7 @@ def prepare_members(
             exact = own.model_copy(update={"precision": base.config.precision})
             initial = initial_weights(model, plan.seed)
             replace(base, config=exact, seed=plan.drawing, initial=initial).save(folder)
+        _check_split(folder, members[0].member_dir if members else folder)
         checkpoints = None if own.checkpoint_dir is None else folder / own.checkpoint_dir
         member = TorchCommitteeMember(
             plan.member_index, plan.seed, plan.split_seed, plan.device, folder, checkpoint_dir=checkpoints
@@ -110,6 +112,17 @@ def _check_draws(folder: Path, plan: MemberPlan) -> None:
         raise TrainingError(
             f"{folder}: began with share_batches={began != plan.seed}, now it is {plan.draws is not None}. Leave it as "
             "it was, or choose another output_dir."
+        )
+
+
+def _check_split(folder: Path, first: Path) -> None:
+    """Raises:
+    TrainingError: A member trains on other structures than the first: it is of another committee.
+    """
+    if folder != first and RunSpec.load(folder).split_hash != RunSpec.load(first).split_hash:
+        raise TrainingError(
+            f"{folder}: its training structures are not those of {first.name}: is it a member of another committee? "
+            "Put its own folder back, or choose another output_dir."
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from committees import ARCH, descriptor, training
 from potentials import random_potential
 
-from aenet_ray import AenetCommitteeCalculator, AenetEnsembleResult, RunConfig, Structure
+from aenet_ray import AenetCommitteeCalculator, AenetEnsembleResult, RunConfig, ScalingConfig, Structure
 from aenet_ray import TorchCommitteeConfig as Committee
 from aenet_ray import TorchCommitteePotential as Potential
 from aenet_ray.committee.layout import METADATA, TorchCommitteeMember
@@ -53,10 +53,12 @@ SETTINGS = [
     ("device a number", lambda: Committee(2, devices=[0]), ConfigError, r"devices\.0: .*string \(found 0\)"),
     ("folder a number", lambda: Committee(2, output_dir=3), ConfigError, r"output_dir: .*string \(found 3\)"),
     ("unknown setting", lambda: Committee(2, member_seed=[1, 2]), ConfigError, "member_seed: unknown setting; did you mean 'member_seeds'"),
-    ("too many in order", lambda: Committee(1, 2, [3], 4, ["cpu"], "x", 7, False, 9), ConfigError, "TorchCommitteeConfig: 9 values in order"),
+    ("too many in order", lambda: Committee(1, 2, [3], 4, ["cpu"], "x", 7, False, 1.0, 9), ConfigError, "TorchCommitteeConfig: 10 values in order"),
     ("together zero", lambda: Committee(2, members_per_trial=0), ConfigError, r"members_per_trial: .*1 \(found 0\)"),
     ("together negative", lambda: Committee(2, members_per_trial=-2), ConfigError, r"members_per_trial: .*found -2"),
     ("together fraction", lambda: Committee(2, members_per_trial=1.5), ConfigError, r"members_per_trial: .*found 1\.5"),
+    ("no GPU at all", lambda: Committee(2, gpus_per_trial=0), ConfigError, r"gpus_per_trial: .*0 \(found 0\)"),
+    ("GPUs as text", lambda: Committee(2, gpus_per_trial="half"), ConfigError, "gpus_per_trial"),
     ("together text", lambda: Committee(2, members_per_trial="all"), ConfigError, r"members_per_trial: .*integer"),
     ("together bool", lambda: Committee(2, members_per_trial=True), ConfigError, r"members_per_trial: .*true or false"),
     ("shared a number", lambda: Committee(2, share_batches=1), ConfigError, "share_batches: expected true or false"),
@@ -141,6 +143,12 @@ USE = [
     ("no forces", lambda s: train(s, structures=[s.plain] * 4, config=training(force_weight=0.5)), TrainingError, "force_weight=0.5, but none"),
     ("other species", lambda s: train(s, structures=[s.other]), DescriptorError, "H"),
     ("shared and weighted by errors", lambda s: train(s, committee_config=Committee(2, 1, share_batches=True), config=training(sampling_policy="error_weighted")), ConfigError, "share_batches: with sampling_policy 'error_weighted'"),
+    ("on Ray with devices", lambda s: train(s, scaling=ScalingConfig(), committee_config=Committee(2, devices=["cpu"])), ConfigError, "Ray gives each trial its device"),
+    ("together and several workers", lambda s: train(s, scaling=ScalingConfig(num_workers=2), committee_config=Committee(2, members_per_trial=2)), ConfigError, "members_per_trial=2 trains members in one process, scaling.num_workers=2"),
+    ("parts of a GPU without one", lambda s: train(s, scaling=ScalingConfig(), committee_config=Committee(2, gpus_per_trial=0.5)), ConfigError, "gpus_per_trial=0.5, but scaling.use_gpu is false"),
+    ("parts of a GPU for several workers", lambda s: train(s, scaling=ScalingConfig(num_workers=2, use_gpu=True), config=training(device=None), committee_config=Committee(2, gpus_per_trial=0.5)), ConfigError, "gpus_per_trial=0.5 is for trials of one worker"),
+    ("device against scaling", lambda s: train(s, scaling=ScalingConfig(use_gpu=True)), ConfigError, "device='cpu' contradicts scaling"),
+    ("scaling a number", lambda s: train(s, scaling=2), ConfigError, "scaling"),
     ("nothing to resume", lambda s: train(s, run=RunConfig(resume="must")), TrainingError, "no committee to resume"),
     ("folders of something else", lambda s: train(s, committee_config=occupied(s, "member_000")), TrainingError, f"holds member_000 but no {METADATA}"),
     ("folder cannot be made", file_in_the_way, TrainingError, "the committee's folder cannot be made"),

@@ -202,3 +202,31 @@ def test_other_settings_are_refused(undisturbed, structures):
     committee = committee_of(2, undisturbed.output_dir)
     with pytest.raises(TrainingError, match=r"member_000: began with other settings \(force_weight: 0.0 -> 0.5"):
         untrained().train(structures, config=training(force_weight=0.5), committee_config=committee, run=GO_ON)
+
+
+def test_a_member_of_another_committee_is_refused(structures, tmp_path):
+    """The same seeds and settings, another split; and other seeds."""
+    import shutil
+
+    runs = {"ours": {"split_seed": 1}, "theirs": {"split_seed": 1}}
+    for name, seeds in runs.items():
+        config = training(iterations=1, **seeds)
+        untrained().train(structures, config=config, committee_config=committee_of(2, tmp_path / name))
+    stranger, place = tmp_path / "theirs/member_001", tmp_path / "ours/member_001"
+    with np.load(stranger / "split.npz") as ids:
+        np.savez(stranger / "split.npz", train=ids["train"][1:], test=ids["test"])
+    shutil.rmtree(place)
+    shutil.copytree(stranger, place)
+    again = {"config": training(iterations=1, split_seed=1), "committee_config": committee_of(2, tmp_path / "ours")}
+    with pytest.raises(TrainingError, match="member_001: its training structures are not those of member_000"):
+        untrained().train(structures, **again, run=GO_ON)
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "ours/member_000", place)
+    with pytest.raises(TrainingError, match=r"member_001: began with other settings \(seed: 7 -> 8"):
+        untrained().train(structures, **again, run=GO_ON)
+
+
+def test_shared_batches_cannot_begin_in_between(undisturbed, structures):
+    committee = committee_of(2, undisturbed.output_dir, share_batches=True)
+    with pytest.raises(TrainingError, match="member_001: began with share_batches=False, now it is True"):
+        untrained().train(structures, config=training(), committee_config=committee, run=GO_ON)

@@ -10,7 +10,7 @@ from committees import committee_of, strict_json, tio2, training, untrained, wei
 
 from aenet_ray import RunConfig, ScalingConfig, TorchCommitteePotential
 from aenet_ray.committee import potential as committee_potential
-from aenet_ray.errors import TrainingError
+from aenet_ray.errors import ConfigError, TrainingError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -72,7 +72,7 @@ def test_a_member_that_fails_is_told_and_tried_again(alone, structures, tmp_path
     assert (folder / "member_000/model.pt").stat().st_mtime_ns == before
 
 
-def test_features_deleted_before_a_member_starts(structures, tmp_path, ray_local, monkeypatch):
+def test_features_deleted_before_a_member_starts(structures, tmp_path, monkeypatch):
     prepare = committee_potential.prepare_members
 
     def prepare_and_delete(directory, plans, known, features, *rest):
@@ -83,9 +83,20 @@ def test_features_deleted_before_a_member_starts(structures, tmp_path, ray_local
     monkeypatch.setattr(committee_potential, "prepare_members", prepare_and_delete)
     expected = "2 of 2 members failed: member 0: StoreError: .*no feature store here"
     with pytest.raises(TrainingError, match=expected):
-        train(structures, tmp_path / "run", scaling=ScalingConfig(), n=2)
+        train(structures, tmp_path / "run", n=2)
 
 
+def test_resources_that_no_node_has_are_said_at_once(structures, tmp_path, ray_local):
+    with pytest.raises(
+        ConfigError, match=r"a trial needs 512 CPU on one node, the cluster's nodes have \d+ CPU, 0 GPU"
+    ):
+        train(structures, tmp_path / "run", scaling=ScalingConfig(cpus_per_worker=512))
+    with pytest.raises(ConfigError, match=r"64 workers need 64 CPUs, the cluster has"):
+        train(structures, tmp_path / "run", scaling=ScalingConfig(num_workers=64))
+    assert not list(tmp_path.glob("run/member_*")), "before anything was made"
+
+
+@pytest.mark.slow
 def test_two_workers_a_member(structures, tmp_path, ray_local):
     config = training(force_weight=0.2)
     one = train(structures, tmp_path / "one", config, n=2)

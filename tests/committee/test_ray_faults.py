@@ -19,7 +19,7 @@ from aenet_ray import TorchCommitteeTrainResult
 from aenet_ray.cli.main import main
 from aenet_ray.training.checkpoint import numbered
 
-pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(300)]
 
 EPOCHS, MEMBERS = 250, 3
 
