@@ -159,6 +159,7 @@ def train_on_tune(
 
     Raises:
         TrainingError: Tune itself failed.
+        KeyboardInterrupt: It was interrupted, and can go on.
     """
     prepare_tune()
     folder = metadata.directory
@@ -189,6 +190,8 @@ def train_on_tune(
         raise
     except Exception as error:
         raise TrainingError(f"{folder}: the committee's trials failed: {error}") from error
+    if any(metadata.members[i].status == "pending" for group in groups for i in group):
+        raise KeyboardInterrupt  # Tune takes an interrupt for an end like any other
 
 
 def _trainable(folder: Path, committee: TorchCommitteeConfig, scaling: ScalingConfig, run: RunConfig) -> Any:
