@@ -12,6 +12,7 @@ from aenet_ray.errors import PlotError
 from aenet_ray.plots.style import QUIET, VERMILLION, figure_style, new_figure, note, save_figure, three_digits
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN_BINS = 60
@@ -56,11 +57,22 @@ def selection_plot(
         axes = figure.subplots()
         axes.stairs(of_all, bounds, fill=True, color=QUIET, alpha=0.45, label=f"all {n.sum():,}".replace(",", "\u2009"))
         axes.stairs(of_chosen, bounds, fill=True, color=VERMILLION, alpha=0.9, label=f"selected {len(chosen):,}")
-        axes.set(xscale="log", yscale="log", ylim=(0.7, 3.0 * of_all.max()))
+        axes.set(xscale="log", yscale="log", ylim=(0.7, 30.0 * of_all.max()))  # room for the words
         axes.set(xlabel=f"{quantity[0].upper()}{quantity[1:]} ({unit})", ylabel="Structures")
+        _plain_ticks(axes, bounds)
         note(axes, f"selected from {three_digits(chosen.min())} to {three_digits(chosen.max())} {unit}")
         axes.legend(loc="upper right", handlelength=1.2, borderaxespad=0.2)
         if title:
             axes.set_title(title)
         save_figure(figure, outfile)
     return figure
+
+
+def _plain_ticks(axes: Axes, bounds: np.ndarray) -> None:
+    """Few numbers as they are read aloud where less than a decade is shown: those of a logarithmic axis collide."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+    if bounds[-1] < 10 * bounds[0]:
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

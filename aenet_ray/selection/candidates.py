@@ -118,7 +118,7 @@ def _checked(group: list[tuple[int, Structure]], skipped: list[Skipped]) -> Part
         what = f"structure {index[k]}" if source == "<memory>" else f"frame {frame}"
         skipped.append(Skipped(source, frame, f"{source}, {what}: {problem}"))
     if problems:
-        sound = [k for k in range(len(group)) if k not in problems]
+        sound = np.array([k for k in range(len(group)) if k not in problems], dtype=np.int64)
         return Part(index[sound], records.block.select(sound), skipped, [places[k] for k in sound])
     return Part(index, records.block, skipped, places)
 

@@ -10,7 +10,7 @@ import numpy as np
 from aenet_ray.committee.predict_result import METRICS
 from aenet_ray.structures.structure import FloatArray, IntArray
 
-BINS = np.logspace(-9, 6, 601)
+BINS = np.logspace(-9, 6, 1501)
 """Edges of the histogram's bins, eV, eV/atom or eV/Å; what lies outside counts in the first and last one."""
 
 
