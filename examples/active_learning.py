@@ -70,7 +70,9 @@ def train(structures: list[Structure], seed: int, args: argparse.Namespace) -> T
         save_best=False,
     )
     with tempfile.TemporaryDirectory() as folder:
-        members = TorchCommitteeConfig(args.members, base_seed=100 * seed, output_dir=folder + "/committee")
+        members = TorchCommitteeConfig(
+            args.members, base_seed=100 * seed, members_per_trial=args.members, output_dir=folder + "/committee"
+        )
         committee.train(structures, config=config, committee_config=members)
     return committee
 

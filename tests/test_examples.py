@@ -28,4 +28,4 @@ def test_example(script: Path, tmp_path: Path) -> None:
 
 
 def test_the_walk_throughs_are_there() -> None:
-    assert {s.stem for s in SCRIPTS} >= {"energies", "forces", "committee", "hdf5_dataset", "resume"}
+    assert {s.stem for s in SCRIPTS} >= {"energies", "forces", "committee", "active_learning", "hdf5_dataset", "resume"}

@@ -19,9 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--no-forces", action="store_true", help="energies only")
     parser.add_argument(
         "--method",
-        choices=("likelihood", "coverage"),
-        default="likelihood",
-        help="root mean square of error over spread (default), or so that 68.3 %% of the errors are within one",
+        choices=("coverage", "likelihood"),
+        default="coverage",
+        help="so that 68.3 %% of the errors are within one (default), or the root mean square of error over spread",
     )
     parser.add_argument("--plot", metavar="FILE", help="the figure (default: reliability.png in the folder)")
     parser.set_defaults(func=run, rest="files")

@@ -27,6 +27,8 @@ CALIBRATION = "calibration.json"
 SCHEMA_VERSION = "1.0"
 FEWEST = 5
 LEVELS = np.linspace(0.02, 0.98, 49)
+# Force components that are zero by symmetry have a spread of rounding errors, and references with errors of their own.
+AGREEING = 1e-3
 ONE_SIGMA = math.erf(1.0 / math.sqrt(2.0))
 
 CalibrationMethod = Literal["likelihood", "coverage"]
@@ -38,7 +40,8 @@ class SpreadCalibration:
 
     Args:
         scale: Spread times this is the standard deviation of the error.
-        n: Values it was learnt from; n_agreeing: values left out, since all members agree exactly.
+        n: Values it was learnt from; n_agreeing: values left out, since their spread is below a
+            thousandth of its root mean square: labels are not that exact.
         rmse, rms_spread: Of these values, eV/atom or eV/Å.
         covered, covered_scaled: Share of the errors within the bounds that should hold ``LEVELS`` of them, before
             and after scaling.
@@ -69,7 +72,8 @@ class SpreadCalibration:
         if method not in ("likelihood", "coverage"):
             raise ConfigError(f"calibration method is {method!r}, expected 'likelihood' or 'coverage'.")
         known = np.isfinite(error)
-        used = known & (spread > 0)
+        typical = np.sqrt(np.mean(spread[known] ** 2)) if known.any() else 0.0
+        used = known & (spread > AGREEING * typical)
         if used.sum() < FEWEST:
             raise CommitteeError(
                 f"calibration of {what}: {known.sum()} values have a reference, {used.sum()} of these a spread above "
@@ -110,7 +114,7 @@ class Calibration:
         energy: None, or of energies per atom.
         forces: None, or of force components.
         members: Fingerprint of the members it belongs to.
-        method: likelihood: the root mean square of error over spread; coverage: so that 68.3 % are within one.
+        method: coverage: so that 68.3 % are within one; likelihood: the root mean square of error over spread.
     """
 
     energy: SpreadCalibration | None

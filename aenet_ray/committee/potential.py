@@ -199,7 +199,7 @@ class TorchCommitteePotential:
         )
 
     def calibrate(
-        self, structures: Any, *, forces: bool | None = None, method: CalibrationMethod = "likelihood"
+        self, structures: Any, *, forces: bool | None = None, method: CalibrationMethod = "coverage"
     ) -> Calibration:
         """Learn from reference labels what the spreads must be multiplied by to be error bars, and keep it.
 
@@ -208,8 +208,8 @@ class TorchCommitteePotential:
         Args:
             structures: With labels, not among those trained on; as of :meth:`predict`.
             forces: Calibrate forces as well; None: where any structure has some.
-            method: 'likelihood': the root mean square of error over spread, under which normal errors are most
-                likely; 'coverage': 68.3 % of the errors lie within one, whatever the largest ones are.
+            method: 'coverage': 68.3 % of the errors lie within one, whatever the largest ones are; 'likelihood': the
+                root mean square of error over spread, under which normal errors are most likely.
 
         Raises:
             CommitteeError: There are no members yet, or fewer than five labels to learn from.

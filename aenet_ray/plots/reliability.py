@@ -47,11 +47,11 @@ def reliability_plot(
         if np.shape(raw) != levels.shape or np.shape(scaled) != levels.shape:
             raise PlotError(f"{name}: {np.shape(raw)} and {np.shape(scaled)} values for {levels.shape} levels.")
     with figure_style():
-        figure = new_figure(0.4 + 3.2 * len(curves), 3.4 + 0.25 * (title is not None))
+        figure = new_figure(0.6 + 2.8 * len(curves), 3.25 + 0.3 * (title is not None))
         panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
         for axes, (name, curve) in zip(panels, curves.items(), strict=True):
             _draw(axes, levels, name, curve)
-        panels[0].set_ylabel("Errors within (%)")
+        panels[0].set_ylabel("Observed: errors within (%)")
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         save_figure(figure, outfile)
@@ -65,7 +65,7 @@ def _draw(axes: Axes, levels: np.ndarray, name: str, curve: Curve) -> None:
     for values, color, label in ((raw, VERMILLION, "spread"), (scaled, BLUE, "spread, scaled")):
         axes.fill_between(100 * x, 100 * x, 100 * values, color=color, alpha=0.12, linewidth=0)
         axes.plot(100 * x, 100 * values, color=color, lw=1.8, label=label)
-    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="Expected (%)")
+    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="Expected (%)", xticks=range(0, 101, 20))
     axes.set_title(f"{name[0].upper()}{name[1:]} (n = {curve[3]:,})".replace(",", "\u2009"))
     note(axes, f"scale {three_digits(curve[2])}")
     axes.legend(loc="lower right", handlelength=1.4, borderaxespad=0.2)
