@@ -10,7 +10,7 @@ import types
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -52,6 +52,9 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    known_elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Names that users look for here, and what to say instead."""
 
     def __init__(self, *in_order: Any, **values: Any) -> None:
         """Fields by name, or in the order in which they are declared."""
@@ -160,8 +163,7 @@ def problems_of(cls: type[BaseModel], error: ValidationError) -> Iterator[tuple[
         if isinstance(inner, SettingsError):
             yield from ((f"{path}.{rest}" if rest else path, text) for rest, text in inner.problems)
         elif problem["type"] == "extra_forbidden":
-            hint = _hint(str(problem["loc"][-1]), _fields_at(cls, problem["loc"]))
-            yield path, f"unknown setting; {hint}"
+            yield path, f"unknown setting; {_hint_for(cls, problem['loc'])}"
         elif problem["type"] == "missing":
             yield path, "is required and was not given."
         else:
@@ -170,15 +172,33 @@ def problems_of(cls: type[BaseModel], error: ValidationError) -> Iterator[tuple[
             yield path, f"{message} (found {reprlib.repr(problem['input'])})." if path else f"{message}."
 
 
-def _fields_at(cls: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """Field names of the record in which the last part of ``loc`` was looked for."""
+def _hint_for(cls: type[BaseModel], loc: tuple[Any, ...]) -> str:
+    """What may have been meant by the last part of ``loc``: a setting here, or one of a group below."""
+    record, name = _record_at(cls, loc), str(loc[-1])
+    if name in getattr(record, "known_elsewhere", {}):
+        return str(record.known_elsewhere[name])  # type: ignore[attr-defined]
+    below = [f"{group}.{name}" for group, inner in _groups(record) if name in inner.model_fields]
+    known = sorted(record.model_fields)
+    return f"did you mean {' or '.join(map(repr, below))}?" if below else _hint(name, known)
+
+
+def _groups(record: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Settings of a record that are records themselves."""
+    for name, field in record.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield name, kind
+
+
+def _record_at(cls: type[BaseModel], loc: tuple[Any, ...]) -> type[BaseModel]:
+    """The record in which the last part of ``loc`` was looked for."""
     current: Any = cls
     for part in loc[:-1]:
         field = getattr(current, "model_fields", {}).get(part)
         annotation = field.annotation if field else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         current = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), cls)
-    return sorted(getattr(current, "model_fields", {}))
+    return current
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -196,7 +216,25 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds {type(values).__name__}, expected a mapping of settings.")
+    _check_names(values, str(path))
     return values
+
+
+def _check_names(value: Any, where: str) -> None:
+    """Raises:
+    ConfigError: A setting's name is no text: ``{rad_cutoff: 6,0}`` has one called 0.
+    """
+    if isinstance(value, list):
+        for item in value:
+            _check_names(item, where)
+    if not isinstance(value, dict):
+        return
+    for name, inner in value.items():
+        if isinstance(name, (int, float)) and not isinstance(name, bool):
+            raise ConfigError(f"{where}: {name} is no setting; is a decimal comma meant as a point?")
+        if not isinstance(name, str):
+            raise ConfigError(f"{where}: {name!r} is no setting; names are text, put it in quotes.")
+        _check_names(inner, f"{where}: {name}")
 
 
 def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -224,4 +262,5 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
             target[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"override {item!r}: value cannot be read: {error}") from None
+        _check_names(target[last], f"override {item!r}")
     return values

@@ -223,14 +223,17 @@ class TorchANNPotential:
         """Read a potential or a checkpoint.
 
         Args:
-            path: The file; ``checkpoints/best_model.pt`` that is not here is that of the newest run under ``runs``.
+            path: The file, or a run's folder, which stands for its ``model.pt``; ``checkpoints/best_model.pt`` that is
+                not here is that of the newest run under ``runs``.
             device: Where it computes; None: as in the file, or the CPU where that has no such device.
 
         Raises:
             FileNotFoundError, CheckpointError: Missing, damaged, or of another kind.
             ConfigError: The device asked for is not here.
         """
-        if checkpoint.is_name(path):
+        if Path(path).is_dir():
+            path = checkpoint.model_of_run(path)
+        elif checkpoint.is_name(path):
             path = checkpoint.find_checkpoint(path)
         payload = read_model_file(path)
         config = payload["descriptor_config"]

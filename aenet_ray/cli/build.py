@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         charges=args.charges_key,
         fidelity=args.fidelity,
     )
+    before = _content(args.output)
     report = build_store(
         args.files,
         args.output,
@@ -75,10 +76,28 @@ def run(args: argparse.Namespace) -> int:
         return 0
     with StructureStore(report.path) as store:
         labels = ", ".join(f"{name} of {n:,}" for name, n in store.label_counts.items() if n) or "no labels"
+    replaced = before if before and report.content_hash != before[0] else None
     print(
         f"{args.output}: {report.n_structures:,} structures, {report.n_atoms:,} atoms "
         f"({labels}), {report.n_bytes / 1e6:.1f} MB, {report.seconds:.1f} s, hash {report.content_hash[:12]}"
+        + (f"; replaced {replaced[1]}" if replaced else "")
     )
     if report.n_skipped:
         print(f"left out: {report.n_skipped:,}, see {report.skipped_report}")
     return 0
+
+
+def _content(path: str) -> tuple[str, str] | None:
+    """Hash, and a description, of what is at the output's place; None: nothing."""
+    from pathlib import Path
+
+    from aenet_ray.errors import StoreError
+    from aenet_ray.structures.store import StructureStore
+
+    if not Path(path).is_file():
+        return None
+    try:
+        with StructureStore(path) as store:
+            return store.content_hash, f"{len(store):,} other structures, hash {store.content_hash[:12]}"
+    except StoreError:
+        return "", "a file that was no readable structure store"

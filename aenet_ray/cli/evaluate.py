@@ -7,7 +7,7 @@ import argparse
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("evaluate", help="errors of a potential on labelled structures")
-    parser.add_argument("model", help="model.pt or a checkpoint")
+    parser.add_argument("model", help="model.pt, a checkpoint, or the folder of a run")
     parser.add_argument("files", nargs="+", help="structures in any readable format, or one structure store")
     parser.add_argument("-o", "--output", default="evaluation", help="folder of table and plots (default: evaluation)")
     parser.add_argument("--no-forces", action="store_true", help="energies only")

@@ -7,7 +7,7 @@ import argparse
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("export", help="write ænet's potential, a file a species")
-    parser.add_argument("model", help="model.pt or a checkpoint")
+    parser.add_argument("model", help="model.pt, a checkpoint, or the folder of a run")
     parser.add_argument("-o", "--output", default=".", help="folder (default: here)")
     parser.add_argument("--prefix", default="potential", help="files are PREFIX.SPECIES.nn.ascii or .nn")
     parser.add_argument(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from aenet_ray.errors import CheckpointError
+from aenet_ray.errors import AenetRayError, CheckpointError
 from aenet_ray.legacy import model_file as aenet_python
 
 SCHEMA_VERSION = "2.0"
@@ -78,10 +78,13 @@ def load_payload(path: Path, device: str | torch.device = "cpu") -> Any:
                 f"{path}: cannot be read as a model file: it asks for {asked[1]!r}, which no potential needs. "
                 "Nothing of it was run; do not load this file in other ways."
             ) from None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # an EOFError says nothing
-        if reason.startswith("Weights only load failed"):  # goes on with how to load it without safety
-            reason = "its bytes are not those of a model file"
-        raise CheckpointError(f"{path}: cannot be read as a model file ({reason}).") from None
+        # What torch says of bytes it cannot make sense of tells its readers nothing.
+        found = "its bytes are not those of one, or not all of them" if path.stat().st_size else "the file is empty"
+        reason = str(error) if isinstance(error, (OSError, AenetRayError)) else found
+        raise CheckpointError(
+            f"{path}: cannot be read as a model file ({reason}). Expected a whole model.pt or checkpoint, as "
+            "training writes them."
+        ) from None
 
 
 _ASKED = re.compile(r"GLOBAL ([\w.]+)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,6 +124,41 @@ def read_ase(
         raise StructureError(f"{path}, frame {frame}: ASE cannot read it: {type(error).__name__}: {error}.") from None
     if frame == 0:
         raise StructureError(f"{path}: no structure in it.")
+
+
+def writable_format(path: str | os.PathLike[str], inputs: Iterable[str] = ()) -> str:
+    """ASE's name of the format in which structures can be written to a file of this name.
+
+    Args:
+        inputs: Files that are read, none of which may be replaced.
+
+    Raises:
+        StructureError: The name does not end in extended XYZ's or another such format's; or a structure store, or an
+            input, is there.
+    """
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+    path = Path(path)
+    if path.exists() and any(Path(name).exists() and path.samefile(name) for name in inputs):
+        raise StructureError(f"{path}: is read, and would be replaced by what is written; choose another output.")
+    try:
+        name = "extxyz" if path.suffix.lower() in (".xyz", ".extxyz", ".exyz") else filetype(str(path), read=False)
+    except UnknownFileTypeError:
+        name = ""
+    known = ioformats.get(name)
+    if known is None or known.single or not (known.can_write and known.can_read):
+        raise StructureError(
+            f"{path}: structures are written as extended XYZ; expected a name that ends in .xyz or .extxyz, or in that "
+            "of another format for several structures that ASE writes, such as .traj."
+        )
+    if path.is_dir() or (path.is_file() and file_is_hdf5(path)):
+        raise StructureError(f"{path}: a folder or HDF5 file is there, which is not replaced; choose another output.")
+    return name
+
+
+def file_is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x89HDF"
 
 
 def write_ase(structures: Iterable[Structure], path: str | os.PathLike[str], format: str = "extxyz") -> None:

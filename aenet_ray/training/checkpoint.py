@@ -44,17 +44,22 @@ def numbered(folder: Path) -> list[tuple[int, Path]]:
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
-    """The newest readable numbered checkpoint; None where there is none.
+    """The newest readable numbered checkpoint, with a warning of newer ones that are damaged; None where there is none.
 
     Raises:
         CheckpointError: There are checkpoints, but none can be read.
     """
-    problems = []
-    for _, path in reversed(numbered(folder)):
+    problems: list[str] = []
+    for epoch, path in reversed(numbered(folder)):
         try:
-            return read_model_file(path)
+            payload = read_model_file(path)
         except CheckpointError as error:
             problems.append(str(error))
+            continue
+        if problems:
+            said = "; ".join(problems)
+            warn_user(f"{said} Going on after epoch {epoch + 1}, from {path.name}.", UserWarning)
+        return payload
     if problems:
         raise CheckpointError("no checkpoint can be read: " + "; ".join(problems))
     return None
@@ -90,6 +95,20 @@ def find_checkpoint(path: str | Path, storage: str | Path = "runs") -> Path:
     kept = _latest(p for folder in folders for _, p in numbered(folder))
     hint = f" Kept is, for instance, {kept} (see max_checkpoints)." if kept else ""
     raise MissingCheckpointError(f"{path}: no such model file or checkpoint, neither here nor in a run's folder.{hint}")
+
+
+def model_of_run(folder: str | Path) -> Path:
+    """The potential in a run's folder.
+
+    Raises:
+        MissingCheckpointError: There is none; a checkpoint there is named.
+    """
+    path = Path(folder) / "model.pt"
+    if path.is_file():
+        return path
+    kept = _latest(Path(folder).glob("**/checkpoint_epoch_*.pt"))
+    hint = f"The run has not ended; as it is now, it is in {kept}." if kept else "Give a model file or a run's folder."
+    raise MissingCheckpointError(f"{folder}: a folder without model.pt. {hint}")
 
 
 def _latest(paths: Iterable[Path]) -> Path | None:

@@ -20,6 +20,8 @@ from aenet_ray.training.old_names import translated
 class Adam(Config):
     """Adam with aenet-python's names; weight decay is added to the gradient (not AdamW)."""
 
+    known_elsewhere = dict.fromkeys(("lr", "learning_rate"), "the learning rate is 'mu' here.")
+
     mu: PositiveFloat = 0.001
     """Learning rate."""
     batchsize: PositiveInt = 32
@@ -59,6 +61,8 @@ class AdamW(Adam):
 class SGD(Config):
     """Stochastic gradient descent, without dampening or Nesterov."""
 
+    known_elsewhere = dict.fromkeys(("mu", "learning_rate"), "the learning rate is 'lr' here.")
+
     lr: PositiveFloat = 0.01
     """Learning rate."""
     batchsize: PositiveInt = 32
@@ -85,6 +89,8 @@ class NaturalGradient(Config):
 
     See ``aenet_ray.training.natural_gradient``. Memory: batchsize × weights.
     """
+
+    known_elsewhere = dict.fromkeys(("mu", "learning_rate"), "the learning rate is 'lr' here.")
 
     lr: float = Field(0.3, gt=0, le=1)
     """Part of each step that is taken."""
@@ -118,6 +124,8 @@ class LBFGS(Config):
     Source:
         Nocedal, Wright, Numerical Optimization, 2nd ed. (2006), algorithms 3.5 and 7.5.
     """
+
+    known_elsewhere = dict.fromkeys(("mu", "learning_rate"), "the learning rate is 'lr' here.")
 
     lr: PositiveFloat = 1.0
     """First trial step of the line search, in units of the quasi-Newton step."""
@@ -180,6 +188,11 @@ class TorchTrainingConfig(Config):
 
     ``method`` may be a record or, in YAML, ``adam`` or ``{name: adam, mu: 0.001, batchsize: 32}``.
     """
+
+    known_elsewhere = dict.fromkeys(
+        ("lr", "mu", "learning_rate"),
+        "the learning rate belongs to method: method=Adam(mu=...) or SGD(lr=...); in YAML {name: adam, mu: 0.001}.",
+    )
 
     iterations: int = Field(100, ge=0)
     """Epochs of this call; on resume, additional ones. 0 trains nothing."""

@@ -41,6 +41,17 @@ def test_skipping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "bad.xsf" in (tmp_path / "data.h5.skipped.csv").read_text()
 
 
+def test_a_replaced_store_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.xsf").write_text("ATOMS\nH 0 0 0\nH 0 0 1\n")
+    store = str(tmp_path / "data.h5")
+    for files, said in ((TIO2, False), (TIO2, False), (tmp_path / "one.xsf", True)):
+        assert main(["build", str(files), "-o", store]) == 0
+        assert ("; replaced 100 other structures, hash " in capsys.readouterr().out) == said
+    Path(store).write_text("notes\n")
+    assert main(["build", str(tmp_path / "one.xsf"), "-o", store]) == 0
+    assert "; replaced a file that was no readable structure store" in capsys.readouterr().out
+
+
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(tmp_path / "no.h5")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -331,10 +331,12 @@ def test_predict(trained, five, tmp_path, capsys):
     header, *rows = capsys.readouterr().out.splitlines()
     assert header == "# structure  n_atoms  energy/eV  energy_per_atom/eV"
     assert [int(r.split()[-3]) for r in rows] == [s.n_atoms for s in structures]
+    assert [r.split()[0] for r in rows] == [f"{path}#frame={k}" for k in range(5)]
     np.testing.assert_allclose([float(r.split()[-2]) for r in rows], expected.total_energy, atol=1e-7)
     np.testing.assert_allclose([float(r.split()[-1]) for r in rows], expected.total_energy_per_atom, atol=1e-7)
     output = tmp_path / "predicted.extxyz"
     assert main(["predict", str(run_dir / "model.pt"), path, "-o", str(output), "--stress"]) == 0
+    assert f"written: {output}\n" in capsys.readouterr().err
     for k, atoms in enumerate(ase.io.read(output, ":")):
         assert atoms.get_potential_energy() == pytest.approx(expected.total_energy[k], abs=1e-6)
         np.testing.assert_allclose(atoms.get_forces(), expected.forces[k], atol=1e-6)
@@ -344,6 +346,23 @@ def test_predict(trained, five, tmp_path, capsys):
             assert "stress" not in atoms.calc.results, "there is none without a cell"
     assert main(["predict", str(run_dir / "model.pt"), path, "-o", str(output), "--no-forces"]) == 0
     assert "forces" not in ase.io.read(output).calc.results
+    assert main(["predict", str(run_dir), path, "-o", str(tmp_path / "p.traj"), "--quiet"]) == 0, "the run's folder"
+    assert len(ase.io.read(tmp_path / "p.traj", ":")) == 5
+
+
+def test_predict_replaces_no_data(trained, five, tmp_path, capsys):
+    run_dir, _, _ = trained
+    _, path = five
+    store, hidden = build_store(path, tmp_path / "w2.h5", progress=False).path, tmp_path / "w2.xyz"
+    hidden.write_bytes(store.read_bytes())
+    for output, message in ((store, "expected a name that ends in .xyz or .extxyz"), (hidden, "HDF5 file is there"),
+                            (Path(path), "would be replaced"), (tmp_path / "out", "expected a name")):  # fmt: skip
+        before = output.read_bytes() if output.exists() else None
+        assert main(["predict", str(run_dir), path, "-o", str(output)]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.out == "", "refused before anything is predicted"
+        assert before == (output.read_bytes() if output.exists() else None)
 
 
 def test_evaluate(trained, five, tmp_path, capsys):
@@ -399,7 +418,7 @@ def test_wrong_model_files(command, five, tmp_path, capsys):
     (tmp_path / "wrong.pt").write_bytes(b"PK nonsense")
     rest = [] if command == "export" else [path]
     for model, message in ((path, "cannot be read as a model file"), ("wrong.pt", "cannot be read as a model file"),
-                           ("none.pt", "no such model file or checkpoint")):  # fmt: skip
+                           ("none.pt", "no such model file or checkpoint"), ("", "without model.pt")):  # fmt: skip
         assert main([command, str(tmp_path / model), *rest]) == 2
         captured = capsys.readouterr()
         assert captured.err.startswith("error: ")
@@ -413,7 +432,7 @@ def test_wrong_structure_files(trained, command, tmp_path, capsys):
     run_dir, _, _ = trained
     (tmp_path / "si.xsf").write_text("# total energy = -1.0 eV\nATOMS\nSi 0 0 0\nSi 0 0 2.3\n")
     for name, message in (("none.xsf", "none.xsf"), ("si.xsf", "Si")):
-        assert main([command, str(run_dir / "model.pt"), str(tmp_path / name), "-o", str(tmp_path / "out")]) == 2
+        assert main([command, str(run_dir / "model.pt"), str(tmp_path / name), "-o", str(tmp_path / "out.xyz")]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert message in error

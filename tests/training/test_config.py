@@ -29,7 +29,7 @@ EXPERIMENT = {
         (lambda: Adam(mu=0), r"^Adam\.mu: input should be greater than 0 \(found 0\)\.$"),
         (lambda: Adam(beta1=1.0), r"Adam\.beta1: input should be less than 1 \(found 1\.0\)"),
         (lambda: SGD(batchsize=0), r"SGD\.batchsize: input should be greater than 0 \(found 0\)"),
-        (lambda: SGD(mu=0.1), "SGD.mu: unknown setting; known are batchsize, lr, momentum, weight_decay"),
+        (lambda: SGD(mu=0.1), "SGD.mu: unknown setting; the learning rate is 'lr' here"),
         (lambda: ScalingConfig(num_workers=0), r"ScalingConfig\.num_workers: .*greater than 0 \(found 0\)"),
         (
             lambda: RunConfig(resume="yes"),
@@ -236,7 +236,12 @@ def test_bad_overrides(override, message):
 
 def test_files(tmp_path: Path):
     path = tmp_path / "run.yaml"
-    for text, message in (("- a\n- b\n", "holds list, expected a mapping"), ("a: [1", "cannot be read as YAML")):
+    for text, message in (
+        ("- a\n- b\n", "holds list, expected a mapping"),
+        ("a: [1", "cannot be read as YAML"),
+        ("a: {b: 6,0}", r"run\.yaml: a: 0 is no setting; is a decimal comma meant as a point\?"),
+        ("a: [{no: 1}]", "run.yaml: a: False is no setting; names are text, put it in quotes"),
+    ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
             read_yaml(path)
