@@ -2,7 +2,7 @@
 
     python examples/active_learning.py
     python examples/active_learning.py --data tio2_dev.extxyz.gz --structures 1000 --start 100 --select 50 --rounds 5 \
-        --seeds 3 --epochs 150
+        --seeds 3 --epochs 120
 
 Train a committee on a few structures, let it select those it is least certain of and that lie far apart, add their
 labels, train again. A fifth of the data is never selected and measures the error. Writes active_learning.csv and
