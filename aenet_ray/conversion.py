@@ -305,8 +305,6 @@ def describe(converted: Converted) -> list[str]:
             labels = ", ".join(f"{name} of {n:,}" for name, n in store.label_counts.items() if n) or "no labels"
             lines.append(f"{converted.path}: {len(store):,} structures, {store.n_atoms:,} atoms ({labels})")
             lines.append(f"species: {', '.join(store.species)}; from {len(set(store.sources())):,} sources")
-        if converted.built.n_skipped:
-            lines.append(f"left out: {converted.built.n_skipped:,}, see {converted.built.skipped_report}")
     else:
         lines.append(f"{converted.path}: a model file")
     return lines + converted.notes

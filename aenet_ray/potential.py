@@ -56,6 +56,11 @@ class TorchANNPotential:
         self.model = ANNModel(arch, descriptor)
         self._payload: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        layers = "; ".join(f"{s}: {'-'.join(str(n) for n, _ in nodes)}" for s, nodes in self.arch.items())
+        state = "" if self._payload else ", not trained"
+        return f"TorchANNPotential({layers}; {self.descriptor}{state})"
+
     @property
     def arch(self) -> dict[str, list[tuple[int, str]]]:
         return self.model.net.arch

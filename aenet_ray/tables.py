@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 ABSENT = "–"
+WIDE = 10_000
+"""Columns of what is no terminal: wider than any table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,15 @@ def error_table(rows: Sequence[ErrorRow], title: str | None = None) -> Table:
     return table
 
 
+def output_console() -> Console:
+    """A console for tables on stdout; into a pipe or a file nothing is wrapped or cut to 80 columns."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+
+
 def print_errors(rows: Sequence[ErrorRow], title: str) -> None:
     """Print the rows: framed on a terminal, else plain and never cut to a width."""
     from rich.console import Console
@@ -139,7 +151,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _count(value: int | None) -> str:
-    return ABSENT if value is None else f"{value:,}".replace(",", " ")
+    return ABSENT if value is None else f"{value:,}"
 
 
 def _milli(value: float) -> str:

@@ -70,10 +70,27 @@ class TrainOut:
         columns = zip(*rows, strict=True)
         return cls(dict(zip(LOG_COLUMNS, (list(c) for c in columns), strict=True)), None, path.parent)
 
+    def __repr__(self) -> str:
+        return f"TrainOut({str(self.run_dir)!r}: {self._length} epochs)"
+
+    def __str__(self) -> str:
+        stats = self.stats
+        lines = [
+            f"training in {self.run_dir}: {self._length} epochs" + ", stopped early" * bool(stats["stopped_early"])
+        ]
+        for name in ERROR_COLUMNS:
+            value, unit = stats[f"final_{name}"], "eV/Å" if "force" in name else "eV/atom"
+            if math.isfinite(value):
+                lines.append(f"  final_{name:18} {value:.5f} {unit}")
+        return "\n".join(lines)
+
+    @property
+    def _length(self) -> int:
+        return max((len(v) for v in self.history.values()), default=0)
+
     def _column(self, name: str) -> list[float]:
         """A column of the history; NaN where the run did not keep it."""
-        n = max((len(v) for v in self.history.values()), default=0)
-        return self.history.get(name, [math.nan] * n)
+        return self.history.get(name, [math.nan] * self._length)
 
     @property
     def errors(self) -> pd.DataFrame:
@@ -101,6 +118,8 @@ class TrainOut:
     @cached_property
     def energies(self) -> dict[str, pd.DataFrame] | None:
         """The energy files of the run, ``train`` and ``test``; None unless ``save_energies`` had them written.
+
+        Total energies have ænet's seven digits; ``Ref-ANN(eV/atom)`` seven of its own.
 
         Raises:
             StructureError: A file is damaged.

@@ -53,8 +53,8 @@ A record does not change; `config.replace(iterations=50)` makes another."""
 
 OLD_NAMES = """## Names of the past
 
-Scripts of older generations of aenet-python run as they are; a `DeprecationWarning` names the present name. Old and
-present names that contradict each other are refused.
+A `TorchTrainingConfig` of older generations of aenet-python is taken as it is; a `DeprecationWarning` names the
+present name. Old and present names that contradict each other are refused.
 
 | old name | present name |
 | --- | --- |

@@ -12,6 +12,7 @@ from pathlib import Path
 from aenet_ray import (
     Adam,
     ChebyshevDescriptor,
+    RunConfig,
     TorchCommitteeConfig,
     TorchCommitteePotential,
     TorchTrainingConfig,
@@ -32,7 +33,12 @@ def main() -> None:
         split_seed=1,  # one split for all members
         atomic_energies=ATOMIC_ENERGIES,
     )
-    result = committee.train(DATA, config=config, committee_config=TorchCommitteeConfig(num_members=4, base_seed=10))
+    result = committee.train(
+        DATA,
+        config=config,
+        committee_config=TorchCommitteeConfig(num_members=4, base_seed=10),
+        run=RunConfig(resume="auto"),  # run again, the script takes the members that are there
+    )
     print(result)
 
     predicted = committee.predict(DATA, eval_forces=True)

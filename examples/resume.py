@@ -27,7 +27,7 @@ def main() -> None:
     first = potential.train(DATA, config=energies, run=RunConfig(resume="auto", name="resume-energies"))
     print(f"energies: {1000 * first.stats['final_RMSE_test']:.1f} meV/atom after {len(first.errors)} epochs")
 
-    forces = energies.model_copy(update={"iterations": 20, "method": Adam(mu=0.003, batchsize=8), "force_weight": 0.1})
+    forces = energies.replace(iterations=20, method=Adam(mu=0.003, batchsize=8), force_weight=0.1)
     best = first.run_dir / "checkpoints" / "best_model.pt"
     second = potential.train(DATA, config=forces, resume_from=best)
     print(

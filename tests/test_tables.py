@@ -43,7 +43,7 @@ def test_a_prediction_that_is_not_finite_shows():
 def test_plain_text():
     assert error_text(ROWS).splitlines() == [
         "       structures    atoms  E MAE (meV/atom)  E RMSE (meV/atom)  F MAE (meV/Å)  F RMSE (meV/Å)",
-        "train       5 974  125 000              1.23               3.40              –               –",
+        "train       5,974  125,000              1.23               3.40              –               –",
         "te|st           –        –              2.10               1500         100.00          234.56",
     ]
 

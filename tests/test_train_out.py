@@ -118,3 +118,14 @@ def test_an_older_history_has_what_it_has():
     assert short.stats["final_RMSE_train"] == 0.1
     assert math.isnan(short.stats["final_RMSE_test"])
     assert short.errors.shape == (2, 6)
+
+
+def test_printed_as_a_short_table_of_final_errors():
+    out = trained(10, forces=True)
+    assert repr(out) == "TrainOut('runs/one': 10 epochs)"
+    first, *errors = str(out).splitlines()
+    assert first == "training in runs/one: 10 epochs"
+    assert errors[0].split() == ["final_MAE_train", f"{0.08 * 0.9**9:.5f}", "eV/atom"]
+    assert errors[-1].split()[::2] == ["final_RMSE_force_test", "eV/Å"]
+    assert "test" not in str(trained(5, forces=False, validation=False))
+    assert str(TrainOut({}, None, "runs/two")) == "training in runs/two: 0 epochs"

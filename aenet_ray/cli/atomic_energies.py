@@ -42,13 +42,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from aenet_ray.reference_energies import write_energies
     from aenet_ray.reference_energies.yaml_file import yaml_line
+    from aenet_ray.tables import output_console
 
     result = fit(args)
-    console = Console(highlight=False)
+    console = output_console()
     console.print(table(result))
     console.print(summary(result), soft_wrap=True)
     print(f"\ntraining:\n  {yaml_line(result.atomic_energies)}")
@@ -100,11 +99,13 @@ def table(result: ReferenceEnergies) -> Table:
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for k, column in enumerate(("species", "energy, eV", "atoms", "")):
-        made.add_column(column, justify="right" if k in (1, 2) else "left")
+    for k, column in enumerate(("species", "energy, eV", "standard error, eV", "atoms", "")):
+        made.add_column(column, justify="right" if k in (1, 2, 3) else "left")
     for species, energy in result.atomic_energies.items():
         kind = "fixed" if species in result.metadata["fixed_atomic_energies"] else ""
-        made.add_row(species, f"{energy:.6f}", f"{result.n_atoms.get(species, 0):,}", kind)
+        error = result.standard_errors.get(species)
+        shown = "" if error is None else f"{error:.2g}"
+        made.add_row(species, f"{energy:.6f}", shown, f"{result.n_atoms.get(species, 0):,}", kind)
     return made
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from aenet_ray.structures.store import StructureStore
     from aenet_ray.structures.summary import Spread, StoreSummary
 
 
@@ -28,22 +29,39 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from aenet_ray.structures.store import StructureStore
     from aenet_ray.structures.summary import summarize
+    from aenet_ray.tables import output_console
 
     with StructureStore(args.store) as store:
         if args.verify:
             store.verify()
         summary = summarize(store, n_outliers=args.outliers)
+        energies, note = atomic_energies(store)
     if args.json:
-        json.dump(summary.to_dict(), sys.stdout, indent=1, ensure_ascii=False)
+        values = {**summary.to_dict(), "atomic_energies": energies, "atomic_energies_note": note}
+        json.dump(values, sys.stdout, indent=1, ensure_ascii=False)
         print()
     else:
-        from rich.console import Console
-
-        show(summary, Console(highlight=False), verified=args.verify)
+        show(summary, energies, note, output_console(), verified=args.verify)
     return 0
 
 
-def show(summary: StoreSummary, console: Console, *, verified: bool = False) -> None:
+def atomic_energies(store: StructureStore) -> tuple[dict[str, float], str]:
+    """What ``aenet-ray atomic-energies`` fits to the same data, eV, and how; none, and why, where it refuses."""
+    from aenet_ray.reference_energies.fit import compositions_of
+    from aenet_ray.reference_energies.least_squares import explain_rank
+
+    fit = compositions_of([store])
+    if not fit.n_samples:
+        return {}, "No energies to fit by species."
+    solution = fit.solve()
+    if solution.rank < len(solution.energies):
+        return {}, f"No energies by species: {explain_rank(solution, fit.n_samples)}"
+    return solution.energies, f"Energies by species: least squares on {fit.n_samples:,} structures."
+
+
+def show(
+    summary: StoreSummary, energies: dict[str, float], note: str, console: Console, *, verified: bool = False
+) -> None:
     """Print a summary as tables."""
     checked = " (verified)" if verified else ""
     console.print(summary.path, style="bold", markup=False, soft_wrap=True)
@@ -53,7 +71,8 @@ def show(summary: StoreSummary, console: Console, *, verified: bool = False) -> 
         soft_wrap=True,
     )
     console.print(_labels(summary))
-    console.print(_species(summary))
+    console.print(_species(summary, energies))
+    console.print(f"{note}\n", markup=False)
     console.print(_compositions(summary))
     console.print(_ranges(summary))
     if summary.outliers:
@@ -84,12 +103,12 @@ def _labels(summary: StoreSummary) -> Table:
     return table
 
 
-def _species(summary: StoreSummary) -> Table:
-    table = _table("Species", "species", "structures", "atoms", "fitted energy, eV")
+def _species(summary: StoreSummary, energies: dict[str, float]) -> Table:
+    fitted = ["fitted energy, eV"] if energies else []
+    table = _table("Species", "species", "structures", "atoms", *fitted)
     for species, count in summary.species_structures.items():
-        energy = summary.atomic_energies.get(species)
-        fitted = "" if energy is None else f"{energy:.3f}"
-        table.add_row(species, f"{count:,}", f"{summary.species_atoms[species]:,}", fitted)
+        energy = [f"{energies[species]:.6f}" if species in energies else ""] if energies else []
+        table.add_row(species, f"{count:,}", f"{summary.species_atoms[species]:,}", *energy)
     return table
 
 

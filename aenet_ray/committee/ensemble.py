@@ -45,6 +45,13 @@ class AenetEnsembleResult:
     energy_scale: float = 1.0
     force_scale: float = 1.0
 
+    def __repr__(self) -> str:
+        forces = "" if self.member_forces is None else f", forces on {self.member_forces.shape[1]} atoms"
+        return (
+            f"AenetEnsembleResult({len(self.member_energies)} members: energy {self.energy:.4f} ± "
+            f"{self.energy_std:.4f} eV{forces})"
+        )
+
     @classmethod
     def from_member_predictions(
         cls,

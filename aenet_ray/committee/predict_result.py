@@ -42,6 +42,10 @@ class TorchCommitteePredictResult(Sequence[AenetEnsembleResult]):
     reference_member: int = 0
     calibration: Calibration | None = None
 
+    def __repr__(self) -> str:
+        spread = f", energy_std {self.energy_std.mean():.4f} eV on average" if len(self) else ""
+        return f"TorchCommitteePredictResult({len(self)} structures, {self.num_members} members{spread})"
+
     def __len__(self) -> int:
         return len(self.indices)
 

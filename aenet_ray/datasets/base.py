@@ -38,6 +38,14 @@ class BaseDataset(Dataset[dict[str, Any]], ABC):
     with_forces = True
     """Whether samples have forces, and training may use them."""
 
+    def __repr__(self) -> str:
+        limits = {"max_energy": self.max_energy, "max_forces": self.max_forces}
+        shown = "".join(f", {name}={value:g}" for name, value in limits.items() if value is not None)
+        return f"{type(self).__name__}({self._content()}{shown}; {self.descriptor})"
+
+    def _content(self) -> str:
+        return f"{len(self)} structures, {int(self.force_mask().sum())} with forces for training"
+
     @abstractmethod
     def __len__(self) -> int: ...
 

@@ -207,6 +207,9 @@ class HDF5StructureDataset(BaseDataset):
         """Without open files and structures in memory; sources stay here, they may not be able to travel."""
         return {**self.__dict__, "_features": None, "_recent": OrderedDict(), "_sources": None}
 
+    def _content(self) -> str:
+        return f"{str(self.database_file)!r}: " + ("not built yet" if self._store is None else super()._content())
+
     def __len__(self) -> int:
         self.store  # noqa: B018
         return len(self._rows)

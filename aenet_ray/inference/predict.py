@@ -238,6 +238,14 @@ class PredictOut:
     frames: list[int] = field(default_factory=list)
     identifiers: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        """What is there and the first energies; the arrays are in the attributes."""
+        given = {"forces": self.forces, "stress": self.stress, "atom_energies": self.atom_energies}
+        also = "".join(f", {name}" for name, values in given.items() if values is not None)
+        shown = ", ".join(f"{e:.4f}" for e in self.total_energy[:3]) + ", …" * (self.num_structures > 3)
+        structures = "1 structure" if self.num_structures == 1 else f"{self.num_structures} structures"
+        return f"PredictOut({structures}: total_energy [{shown}] eV{also})"
+
     @property
     def num_structures(self) -> int:
         return len(self.total_energy)

@@ -143,7 +143,7 @@ def _draw_parity(axes: Axes, split: _Split, kind: Kind, low: float, high: float)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set_xlabel(f"Reference {name} ({unit})")
     axes.set_ylabel(f"Predicted {name} ({unit})")
-    axes.set_title(f"{split.name} (n = {len(split.reference):,})".replace(",", "\u2009"))
+    axes.set_title(f"{split.name} (n = {len(split.reference):,})")
     axes.xaxis.set_major_locator(_locator())
     axes.yaxis.set_major_locator(_locator())
     residuals = split.residuals

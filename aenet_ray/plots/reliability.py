@@ -66,6 +66,6 @@ def _draw(axes: Axes, levels: np.ndarray, name: str, curve: Curve) -> None:
         axes.fill_between(100 * x, 100 * x, 100 * values, color=color, alpha=0.12, linewidth=0)
         axes.plot(100 * x, 100 * values, color=color, lw=1.8, label=label)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="Expected (%)", xticks=range(0, 101, 20))
-    axes.set_title(f"{name[0].upper()}{name[1:]} (n = {curve[3]:,})".replace(",", "\u2009"))
+    axes.set_title(f"{name[0].upper()}{name[1:]} (n = {curve[3]:,})")
     note(axes, f"scale {three_digits(curve[2])}")
     axes.legend(loc="lower right", handlelength=1.4, borderaxespad=0.2)

@@ -55,7 +55,7 @@ def selection_plot(
     with figure_style():
         figure = new_figure(5.2, 3.2 + 0.25 * (title is not None))
         axes = figure.subplots()
-        axes.stairs(of_all, bounds, fill=True, color=QUIET, alpha=0.45, label=f"all {n.sum():,}".replace(",", "\u2009"))
+        axes.stairs(of_all, bounds, fill=True, color=QUIET, alpha=0.45, label=f"all {n.sum():,}")
         axes.stairs(of_chosen, bounds, fill=True, color=VERMILLION, alpha=0.9, label=f"selected {len(chosen):,}")
         axes.set(xscale="log", yscale="log", ylim=(0.7, 30.0 * of_all.max()))  # room for the words
         axes.set(xlabel=f"{quantity[0].upper()}{quantity[1:]} ({unit})", ylabel="Structures")

@@ -93,7 +93,7 @@ def _draw_points(axes: Axes, sigma: FloatArray, errors: FloatArray, quantity: st
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set_xlabel(f"Spread of {quantity} ({unit})")
     axes.set_ylabel(f"|Error| of {quantity} ({unit})")
-    axes.set_title(f"Spread and error (n = {len(sigma):,})".replace(",", "\u2009"))
+    axes.set_title(f"Spread and error (n = {len(sigma):,})")
     lines = [f"rank correlation {_rank_correlation(sigma, errors):.2f}"]
     if (ratio := _rms(sigma)) > 0:
         lines.append(f"RMS error {three_digits(_rms(errors) / ratio)} × spread")

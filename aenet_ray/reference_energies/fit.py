@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -39,12 +40,15 @@ class ReferenceEnergies:
         metadata: species_order, fixed_atomic_energies, free_species, n_samples_total, rank,
             residual_sum_squares (eV²), rmse (eV a structure), singular_values, and what belongs to the method.
         n_atoms: Of each species, in the samples that were used.
+        standard_errors: Of the fitted energies, eV, from the scatter of the residuals; none where there are no more
+            samples than energies.
     """
 
     atomic_energies: dict[str, float]
     method: Literal["regression", "reference_compounds", "sae"]
     metadata: dict[str, Any] = field(default_factory=dict)
     n_atoms: dict[str, int] = field(default_factory=dict)
+    standard_errors: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_regression(
@@ -100,6 +104,7 @@ class ReferenceEnergies:
                 "random_seed": random_seed,
             },
             fit.n_atoms,
+            solution.standard_errors,
         )
 
     @classmethod
@@ -125,20 +130,16 @@ class ReferenceEnergies:
         compounds = _compounds(reference_compounds)
         lowest: dict[Key, float] = {}
         found = dict.fromkeys(compounds, 0)
-        labelled, seen = _Labelled(samples), set[str]()
+        labelled, seen, present = _Labelled(samples), set[str](), Counter[Key]()
         for composition, energy in labelled:
             seen.update(composition)
             key = _key(composition)
+            present[key] += 1
             if key in found:
                 found[key] += 1
                 lowest[key] = min(energy, lowest.get(key, math.inf))
         total = labelled.finish(None)
-        missing = [_formula(key) for key, n in found.items() if n == 0]
-        if missing:
-            raise ReferenceEnergyError(
-                f"reference compounds {', '.join(missing)}: no sample has exactly this composition; expected one of "
-                "the same number of atoms, with an energy."
-            )
+        _require_found([key for key, n in found.items() if n == 0], compounds, present)
         fit = CompositionFit()
         for key, energy in lowest.items():
             fit.add(dict(key), energy)
@@ -157,6 +158,7 @@ class ReferenceEnergies:
                 ],
             },
             fit.n_atoms,
+            solution.standard_errors,
         )
         without = sorted(seen - set(result.atomic_energies))
         if without:
@@ -227,6 +229,7 @@ class ReferenceEnergies:
                 "first_pass_atomic_energies": _ordered(fixed | first.energies),
             },
             kept.n_atoms,
+            solution.standard_errors,
         )
 
 
@@ -259,13 +262,19 @@ def _check_count(n: int, without: int, size: int | None) -> None:
         raise ReferenceEnergyError(f"subset_size: {size} of {n} samples; expected at most {n}.")
 
 
-def _fit_of_stores(stores: Sequence[StructureStore]) -> tuple[CompositionFit, int]:
-    """All structures of stores, by columns."""
+def compositions_of(stores: Sequence[StructureStore]) -> CompositionFit:
+    """All structures of stores that have an energy."""
     fit = CompositionFit()
     for store in stores:
         for counts, energies in store_blocks(store):
             has = np.isfinite(energies)
             fit.add_rows(store.species, counts[has], energies[has])
+    return fit
+
+
+def _fit_of_stores(stores: Sequence[StructureStore]) -> tuple[CompositionFit, int]:
+    """All structures of stores, by columns."""
+    fit = compositions_of(stores)
     _check_count(fit.n_samples, sum(map(len, stores)) - fit.n_samples, None)
     return fit, fit.n_samples
 
@@ -386,6 +395,29 @@ def _compounds(given: Iterable[str | Mapping[str, int]]) -> dict[Key, dict[str, 
     if not compounds:
         raise ReferenceEnergyError("reference_compounds: empty; expected formulas such as ['TiO2', 'O2'].")
     return compounds
+
+
+def _require_found(missing: list[Key], compounds: Mapping[Key, Mapping[str, int]], present: Counter[Key]) -> None:
+    """Raises:
+    ReferenceEnergyError: A compound is in no sample; the message lists compositions that are there.
+    """
+    if not missing:
+        return
+    asked = ", ".join("".join(f"{s}{n if n > 1 else ''}" for s, n in compounds[key].items()) for key in missing)
+    # Those of the same ratio first: a cell of several formula units is what is most often meant.
+    ratios = {_ratio(key) for key in missing}
+    near = sorted(present, key=lambda key: (_ratio(key) not in ratios, -present[key], sum(n for _, n in key)))
+    shown = ", ".join(f"{_formula(key)} ({present[key]})" for key in near[:8])
+    more = f" and {len(near) - 8} more" if len(near) > 8 else ""
+    raise ReferenceEnergyError(
+        f"reference compounds {asked}: no sample has exactly this number of atoms; expected one that has, with an "
+        f"energy. Compositions that are there, and how often: {shown}{more}."
+    )
+
+
+def _ratio(key: Key) -> Key:
+    divisor = math.gcd(*(n for _, n in key))
+    return tuple((s, n // divisor) for s, n in key)
 
 
 def _check_fixed(fixed: Mapping[str, float] | None) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from math import gcd, lcm
@@ -29,6 +29,8 @@ class Solution:
         residual_sum_squares: eV².
         singular_values: Largest first.
         relations: Where the rank is deficient, what all compositions have in common, such as 'O:Ti = 2:1'.
+        standard_errors: Of the energies, eV, from the scatter of the residuals, σ² (AᵀA)⁻¹; none where there are no
+            more samples than energies, or the rank is deficient.
     """
 
     energies: dict[str, float]
@@ -36,6 +38,7 @@ class Solution:
     residual_sum_squares: float
     singular_values: list[float]
     relations: list[str]
+    standard_errors: dict[str, float] = field(default_factory=dict)
 
 
 class CompositionFit:
@@ -119,10 +122,14 @@ class CompositionFit:
         energies, _, rank, singular = np.linalg.lstsq(matrix, target, rcond=rcond)
         residual = target - matrix @ energies
         relations = [] if rank == len(free) else list(_relations(matrix, int(rank), free))
+        square = float(residual @ residual)
+        errors = np.empty(0)
+        if rank == len(free) < self.n_samples:
+            errors = np.linalg.norm(np.linalg.pinv(matrix), axis=1) * np.sqrt(square / (self.n_samples - len(free)))
         shown = singular[: min(self.n_samples, len(free))]
         return Solution(
-            dict(zip(free, energies.tolist(), strict=True)), int(rank), float(residual @ residual), shown.tolist(),
-            relations,
+            dict(zip(free, energies.tolist(), strict=True)), int(rank), square, shown.tolist(),
+            relations, dict(zip(free, errors.tolist(), strict=False)),
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,15 @@ class Structure:
         raise StructureError(
             f"{self.source}: unknown species {text!r}; expected a chemical symbol such as 'Ti', or an atomic number."
         )
+
+    def __repr__(self) -> str:
+        """Formula, energy and what else there is; the arrays are in the attributes."""
+        formula = "".join(f"{s}{n if n > 1 else ''}" for s, n in Counter(self.species).items())
+        parts = [] if self.name is None and self.source == "<memory>" else [repr(self.name or self.source)]
+        parts += [formula, "isolated" if self.cell is None else "periodic"]
+        parts += [] if self.energy is None else [f"energy {self.energy:.4f} eV"]
+        labels = ("forces", "stress", "charges", "charge", "multiplicity", "fidelity")
+        return f"Structure({', '.join(parts + [name for name in labels if getattr(self, name) is not None])})"
 
     @property
     def n_atoms(self) -> int:

@@ -57,9 +57,9 @@ class StoreSummary:
         compositions: Number of structures by formula, the most frequent first.
         species_structures, species_atoms: Structures with, and atoms of, each species.
         periodicity: Structures by number of periodic directions.
-        atomic_energies: Energy per species of the robust least-squares fit by composition, eV/atom; empty where the
-            compositions do not tell the species apart.
-        relative_energy: Per atom, above that fit.
+        relative_energy: Per atom, above the fit by composition that leaves out outliers.
+        robust_atomic_energies: Energy per species of that fit, eV; empty where the compositions do not tell the
+            species apart. Least squares on everything is :class:`aenet_ray.ReferenceEnergies`.
         force: Largest force (magnitude) of each structure.
         force_rms: Over all components; ``net_force``: largest total force per atom of a structure.
         nearest_distance: Closest two atoms of each structure, of ``n_distances`` structures.
@@ -82,7 +82,7 @@ class StoreSummary:
     atoms_per_structure: Spread | None = None
     volume_per_atom: Spread | None = None
     energy_per_atom: Spread | None = None
-    atomic_energies: dict[str, float] = field(default_factory=dict)
+    robust_atomic_energies: dict[str, float] = field(default_factory=dict)
     relative_energy: Spread | None = None
     force: Spread | None = None
     force_rms: float | None = None
@@ -272,7 +272,7 @@ def _energies(summary: StoreSummary, store: StructureStore, tally: _Tally, n_lis
         return
     fitted, above = fit_by_composition(tally.energy, tally.n_atoms, tally.composition, tally.composition_rows)
     if np.linalg.matrix_rank(tally.composition_rows) == len(store.species):
-        summary.atomic_energies = dict(zip(store.species, fitted.tolist(), strict=True))
+        summary.robust_atomic_energies = dict(zip(store.species, fitted.tolist(), strict=True))
     tally.relative_energy = above
     summary.relative_energy = Spread.of(above)
     scores = robust_scores(above)

@@ -285,8 +285,8 @@ class TorchTrainingConfig(Config):
     largest component counts."""
     atomic_energies: dict[str, float] | Literal["fit"] | None = None
     """Reference energy of each species, eV; ``fit`` takes least squares on the training part. A path of a YAML file,
-    as ``aenet-ray atomic-energies -o`` writes it, stands for what is in it. None: those of the data set, else zero with
-    a warning."""
+    as ``aenet-ray atomic-energies -o`` writes it, stands for what is in it, a ``ReferenceEnergies`` for its energies.
+    None: those of the data set, else zero with a warning."""
     normalize_features: bool = True
     """Shift and scale each feature by its mean and standard deviation over the atoms of the training split."""
     normalize_energy: bool = True
@@ -323,7 +323,8 @@ class TorchTrainingConfig(Config):
     """Keep the model with the lowest validation loss in ``best_model.pt``."""
 
     use_scheduler: bool = False
-    """Change the learning rate by ``scheduler``; aenet-python's name for its plateau schedule."""
+    """Change the learning rate by ``scheduler``; aenet-python's name for its plateau schedule. Naming ``scheduler``
+    turns it on, unless this is given as false."""
     scheduler: Literal["plateau", "cosine"] = "plateau"
     """plateau: reduce when the validation loss stalls; cosine: one half wave down to min_lr over all epochs."""
     scheduler_patience: int = Field(10, ge=0)
@@ -394,6 +395,10 @@ class TorchTrainingConfig(Config):
             return _check_energies(value)
         if value is None or (isinstance(value, str) and value == "fit"):
             return value
+        from aenet_ray.reference_energies import ReferenceEnergies
+
+        if isinstance(value, ReferenceEnergies):
+            return _check_energies(value.atomic_energies)
         if not isinstance(value, str | PathLike):
             raise ValueError(
                 "expected energies by species such as {Ti: -1604.6, O: -432.5}, fit, or a YAML file's path"

@@ -4,8 +4,9 @@
 
     Ref(eV) ANN(eV) #atoms Ref(eV/atom) ANN(eV/atom) Ref-ANN(eV/atom) Cost-Func #Sp1 #Sp2 … Path-of-input-file
 
-Total energies; Cost-Func is (Ref − ANN) times ``E_scaling``; #Sp1, #Sp2, … count the atoms of the descriptor's species
-in its order. ``forces.train.0`` and ``forces.test.0`` have a line for each atom with a reference force::
+Total energies, of ænet's seven digits; Ref-ANN has seven of its own. Cost-Func is (Ref − ANN) times ``E_scaling``;
+#Sp1, #Sp2, … count the atoms of the descriptor's species in its order. ``forces.train.0`` and ``forces.test.0`` have
+a line for each atom with a reference force::
 
     structure atom species Fx_ref Fy_ref Fz_ref Fx_ANN Fy_ANN Fz_ANN path
 

@@ -103,7 +103,12 @@ def fit_references(
         )
     rmse = np.sqrt(solution.residual_sum_squares / fit.n_samples)
     found = ", ".join(f"{s} {e:.6f}" for s, e in solution.energies.items())
-    logger.info("atomic energies of %d training structures, eV: %s; rmse %.4f", fit.n_samples, found, rmse)
+    logger.info(
+        "atomic energies: least squares on the %d training structures, eV: %s; rmse %.4g eV per structure",
+        fit.n_samples,
+        found,
+        rmse,
+    )
     return solution.energies, split
 
 

@@ -92,7 +92,7 @@ def test_only_the_columns_of_species_and_energies_are_read(store, monkeypatch):
         (["--fixed", "Fe=-1"], "fixed_atomic_energies: Fe is in none of 6 samples, which hold O, Ti"),
         (["--compounds", "TiO2"], "reference compounds: the compositions of 1 structures have rank 1, .* O:Ti = 2:1"),
         (["--compounds", "TiO2,Ti(OH)4"], r"compound 'Ti\(OH\)4': .* no brackets"),
-        (["--compounds", "TiO2,Ti5O9"], "reference compounds O9Ti5: no sample has exactly this composition"),
+        (["--compounds", "TiO2,Ti5O9"], "reference compounds Ti5O9: no sample has exactly this number of atoms"),
         (["--compounds", "TiO2,O2", "--subset-size", "3"], "--subset-size: has no meaning with --compounds"),
         (["--subset-size", "7"], "subset_size: 7 of 6 samples"),
         (["missing.h5"], "missing.h5: no such file"),

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from aenet_ray import ReferenceEnergies, Structure
 from aenet_ray.cli.main import COMMANDS, available, main
-from aenet_ray.structures.store import StructureStore
+from aenet_ray.structures.readers import read_structures
+from aenet_ray.structures.store import StructureStore, write_store
 
 TIO2 = Path(__file__).parents[1] / "data" / "tio2_ci100_xsf.tar.gz"
 
@@ -28,7 +30,33 @@ def test_build_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(capsys.readouterr().out)["label_counts"]["forces"] == 100
 
 
-def test_skipping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_has_the_energies_of_atomic_energies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    structures = list(read_structures(TIO2))
+    structures[5].energy += 300.0  # type: ignore[operator]  # an outlier, which a robust fit would leave out
+    structures[5].name = "a-long-name/" * 20
+    write_store(structures, tmp_path / "data.h5")
+    found = ReferenceEnergies.from_regression(tmp_path / "data.h5").atomic_energies
+    assert main(["info", str(tmp_path / "data.h5")]) == 0
+    text = capsys.readouterr().out
+    assert all(f"{energy:.6f}" in text for energy in found.values())
+    assert "least squares on 100 structures" in text
+    assert "a-long-name/" * 20 in text  # no line is cut or wrapped where there is no terminal
+    assert main(["info", str(tmp_path / "data.h5"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["atomic_energies"] == found
+
+
+def test_info_says_why_there_are_no_energies_by_species(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    water = [
+        Structure([[0.0, 0, k], [0.97, 0, k], [-0.2, 0.95, k]], ["O", "H", "H"], -76.0 - 0.1 * k) for k in range(3)
+    ]
+    write_store(water, tmp_path / "water.h5", allow_duplicates=True)
+    assert main(["info", str(tmp_path / "water.h5")]) == 0
+    text = capsys.readouterr().out
+    assert "No energies by species: the compositions of 3 structures have rank 1" in text
+    assert "fitted energy" not in text
+
+
+def test_skipping(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "bad.xsf").write_text("ATOMS\nH 0 0\n")
     arguments = ["build", str(TIO2), str(tmp_path / "bad.xsf"), "-o", str(tmp_path / "data.h5")]
     assert main(arguments) == 2
@@ -37,7 +65,8 @@ def test_skipping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err.startswith(f"error: {tmp_path}/bad.xsf, frame 0")
     assert "Traceback" not in captured.err
     assert main([*arguments, "--on-error", "skip"]) == 0
-    assert "left out: 1, see" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert (said.out + said.err + caplog.text).count("left out") == 1
     assert "bad.xsf" in (tmp_path / "data.h5.skipped.csv").read_text()
 
 

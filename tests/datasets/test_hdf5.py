@@ -356,3 +356,11 @@ def test_any_structure_store_is_a_dataset(descriptor, tmp_path, tio2):
     dataset = HDF5StructureDataset(descriptor, tmp_path / "s.h5", atomic_energies=REFERENCES)
     assert len(dataset) == 16
     assert dataset[3]["features"].shape == (tio2[3].n_atoms, descriptor.n_features)
+
+
+def test_printed_as_what_it_holds(tio2, descriptor, tmp_path):
+    dataset = HDF5StructureDataset(descriptor, tmp_path / "data.h5", tio2, mode="build")
+    path = str(tmp_path / "data.h5")
+    assert repr(dataset) == f"HDF5StructureDataset({path!r}: not built yet; {descriptor})"
+    dataset.build_database(show_progress=False)
+    assert f"{path!r}: 16 structures, 16 with forces for training" in repr(dataset)

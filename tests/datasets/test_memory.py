@@ -140,3 +140,10 @@ def test_the_record_is_aenet_pythons():
         False,
         *[None] * 4,
     )
+
+
+def test_printed_as_what_it_holds(tio2, descriptor):
+    dataset = StructureDataset(tio2, descriptor, max_forces=1000.0)
+    assert repr(dataset) == (
+        f"StructureDataset(16 structures, 16 with forces for training, max_forces=1000; {descriptor})"
+    )

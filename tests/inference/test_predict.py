@@ -121,3 +121,14 @@ def test_bad_settings_and_files(tmp_path):
         PredictionConfig(batch_size=0)
     with pytest.raises(StructureError, match=r"none\.xsf"):
         random_potential().predict(tmp_path / "none.xsf")
+
+
+def test_printed_without_the_arrays(structures):
+    potential = random_potential()
+    out = potential.predict(structures[:4], eval_forces=True)
+    shown = ", ".join(f"{e:.4f}" for e in out.total_energy[:3])
+    assert repr(out) == f"PredictOut(4 structures: total_energy [{shown}, …] eV, forces)"
+    assert repr(potential.predict(structures[:1])).startswith("PredictOut(1 structure: total_energy [")
+    assert str(potential).startswith("TorchANNPotential(Ti: ")
+    assert "array" not in repr(structures[0])
+    assert f"energy {structures[0].energy:.4f} eV, forces" in repr(structures[0])

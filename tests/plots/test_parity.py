@@ -43,7 +43,7 @@ def test_many_force_components_become_a_density():
     assert counts.sum() == forces.size
     assert "MAE 50 meV/Å" in texts(train)
     assert any(isinstance(c, PathCollection) for c in test.collections)
-    assert test.get_title(loc="left") == "test (n = 2\u2009700)"
+    assert test.get_title(loc="left") == "test (n = 2,700)"
     assert [t.get_text() for t in residuals.get_legend().get_texts()] == ["train", "test"]
 
 

@@ -270,3 +270,27 @@ def test_formulas():
 
     assert parse_formula("CH3OH") == {"C": 1, "H": 4, "O": 1}
     assert parse_formula("Ti2O4") == {"Ti": 2, "O": 4}
+
+
+def test_standard_errors_are_those_of_least_squares():
+    rng = np.random.default_rng(3)
+    counts = rng.integers(1, 9, (40, 2))
+    energies = counts @ [-5.0, -7.0] + rng.normal(0, 0.3, 40)
+    samples = [({"O": int(o), "Ti": int(t)}, float(e)) for (o, t), e in zip(counts, energies, strict=True)]
+    found = ReferenceEnergies.from_regression(samples)
+    residual = energies - counts @ list(found.atomic_energies.values())
+    covariance = np.linalg.inv(counts.T @ counts) * (residual @ residual) / 38
+    errors = found.standard_errors
+    assert list(errors) == ["O", "Ti"]
+    assert list(errors.values()) == pytest.approx(np.sqrt(np.diag(covariance)).tolist(), rel=1e-9)
+    exact = ReferenceEnergies.from_regression([({"O": 1}, -5.0), ({"Ti": 1, "O": 1}, -12.0)])
+    assert exact.standard_errors == {}
+    fixed = ReferenceEnergies.from_regression(samples, fixed_atomic_energies={"O": -5.0})
+    assert list(fixed.standard_errors) == ["Ti"]
+
+
+def test_an_absent_compound_is_echoed_and_those_there_are_listed():
+    samples = [({"Ti": 4, "O": 8}, -1.0)] * 3 + [({"O": 2}, -1.0)] * 5
+    expected = r"compounds TiO2: .* how often: O8Ti4 \(3\), O2 \(5\)\."
+    with pytest.raises(ReferenceEnergyError, match=expected):
+        ReferenceEnergies.from_reference_compounds(samples, reference_compounds=["TiO2"])

@@ -41,7 +41,7 @@ def test_counts_of_a_mixture(tmp_path: Path) -> None:
     assert s.net_force == pytest.approx(np.sqrt(3))
     assert s.nearest_distance is not None
     assert s.nearest_distance.least == pytest.approx(0.957, abs=1e-3)
-    assert s.atomic_energies == {}  # two compositions cannot tell three species
+    assert s.robust_atomic_energies == {}  # two compositions cannot tell three species
     assert json.loads(json.dumps(s.to_dict()))["n_atoms"] == 12
 
 
@@ -49,7 +49,7 @@ def test_real_data_raise_no_suspicion(tmp_path: Path) -> None:
     s = summary_of(list(read_structures(TIO2)), tmp_path)
     assert s.suspicions == []
     assert s.n_outliers == 0
-    assert set(s.atomic_energies) == {"O", "Ti"}
+    assert set(s.robust_atomic_energies) == {"O", "Ti"}
     assert s.volume_per_atom is not None
     assert 7 < s.volume_per_atom.least < s.volume_per_atom.largest < 26
     assert summary_of(list(read_structures(DATA / "ions_aimnet.extxyz")), tmp_path).suspicions == []
@@ -70,7 +70,7 @@ def test_composition_fit_is_exact_without_noise(tmp_path: Path) -> None:
         replace(s, energy=-3.0 * s.species.count("Ti") - 7.0 * s.species.count("O")) for s in read_structures(TIO2)
     ]
     s = summary_of(structures, tmp_path)
-    assert s.atomic_energies == pytest.approx({"O": -7.0, "Ti": -3.0}, abs=1e-9)
+    assert s.robust_atomic_energies == pytest.approx({"O": -7.0, "Ti": -3.0}, abs=1e-9)
     assert s.n_outliers == 0
 
 
@@ -89,7 +89,7 @@ def test_blocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert getattr(parts, name) == getattr(whole, name), name
     assert parts.nearest_distance == whole.nearest_distance
     assert parts.force_rms == pytest.approx(whole.force_rms, rel=1e-12)
-    assert parts.atomic_energies == pytest.approx(whole.atomic_energies, rel=1e-10)
+    assert parts.robust_atomic_energies == pytest.approx(whole.robust_atomic_energies, rel=1e-10)
 
 
 @pytest.fixture(scope="module")

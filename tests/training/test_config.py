@@ -258,3 +258,10 @@ def test_experiments():
     config = ExperimentConfig.from_mapping(EXPERIMENT | {"network": each})
     assert config.arch()["O"] == [(4, "linear"), (2, "twist")]
     assert ExperimentConfig.from_mapping(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+
+
+def test_reference_energies_stand_for_their_energies():
+    from aenet_ray import ReferenceEnergies
+
+    found = ReferenceEnergies.from_regression([({"O": 1}, -5.0), ({"Ti": 1, "O": 1}, -12.0)])
+    assert TorchTrainingConfig(atomic_energies=found).atomic_energies == found.atomic_energies
