@@ -215,7 +215,9 @@ class TrainOut:
         reference = {names[k]: self._cohesive_per_atom(t) for k, t in self.energies.items()}
         # The difference has all digits of an error, which six digits of a total energy have not.
         errors = {names[k]: t["Ref-ANN(eV/atom)"].to_numpy() for k, t in self.energies.items()}
-        return parity_plot(reference, {k: reference[k] - errors[k] for k in reference}, kind="energy", outfile=outfile)
+        predicted = {k: reference[k] - errors[k] for k in reference}
+        relative = (self.run_dir / SPEC).is_file()
+        return parity_plot(reference, predicted, kind="energy", outfile=outfile, relative=relative)
 
     def _cohesive_per_atom(self, table: pd.DataFrame) -> FloatArray:
         """Reference energies less the run's atomic energies, (n,), eV/atom; total ones where it has none."""

@@ -263,6 +263,7 @@ def write_errors(report: Path, evaluations: list[Evaluation]) -> None:
         {k: v[1] for k, v in energies.items()},
         kind="energy",
         outfile=report / "parity_energy.png",
+        relative=True,
     )
     with_forces = [e for e in evaluations if e.has_forces]
     if with_forces:

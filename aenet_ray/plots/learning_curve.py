@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,16 +104,27 @@ def _draw_errors(axes: Axes, columns: dict[str, FloatArray], name: str) -> None:
 
 def plain_log_ticks(axes: Axes) -> None:
     """10, 20, 50 and not 10¹, 2x10¹: errors are read as numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     low, high = axes.get_ylim()
-    ratio = high / low
-    steps: tuple[float, ...] = (1.0, 2.0, 5.0) if ratio < 200 else (1.0,)
-    if ratio < 6:  # or there would be one number on the whole axis
-        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.set_yticks(round_numbers(low, high, 7))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(low, high)
+
+
+STEPS = ((1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0,))
+
+
+def round_numbers(low: float, high: float, most: int) -> list[float]:
+    """At most so many round numbers from low to high, evenly spread on a logarithmic scale; maybe none."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in STEPS:
+        found = [float(f"{step}e{k}") for k in decades for step in steps]
+        found = [value for value in found if low <= value <= high]
+        if len(found) <= most:
+            return found
+    return found[:: -math.ceil(len(found) / most)][::-1]
 
 
 def _draw_rate(axes: Axes, epochs: FloatArray, rate: FloatArray) -> None:
@@ -120,6 +132,7 @@ def _draw_rate(axes: Axes, epochs: FloatArray, rate: FloatArray) -> None:
     axes.plot(epochs, rate, color=QUIET, drawstyle="steps-post", lw=1.3)
     axes.set_yscale("log")
     axes.minorticks_off()
-    axes.set_yticks([low, high] if high > 1.3 * low else [high])
+    ticks = round_numbers(low / 1.01, high * 1.01, 3)
+    axes.set_yticks(ticks if ticks else [high])
     axes.yaxis.set_major_formatter("{x:.3g}")
     axes.set_ylim(low / 1.5, high * 1.5)

@@ -55,6 +55,7 @@ def parity_plot(
     outfile: str | Path | None = None,
     label: str = "test",
     title: str | None = None,
+    relative: bool = False,
 ) -> Figure:
     """Predictions against references, a panel for each split, and a histogram of the residuals.
 
@@ -69,6 +70,7 @@ def parity_plot(
         outfile: Where to write the figure; the ending decides on the format.
         label: Name of the split where arrays are given.
         title: Above the figure.
+        relative: Energies are given less those of the atoms, and the axes say so.
 
     Returns:
         The figure, also where it was written.
@@ -85,7 +87,7 @@ def parity_plot(
         widths = [1.0] * len(splits) + [0.72]
         panels = figure.subplots(1, len(splits) + 1, squeeze=False, width_ratios=widths)[0]
         for axes, split in zip(panels, splits, strict=False):
-            _draw_parity(axes, split, kind, low, high)
+            _draw_parity(axes, split, kind, low, high, relative=relative)
         _draw_residuals(panels[-1], splits, kind)
         for axes in panels[1:-1]:
             axes.set_ylabel("")
@@ -124,8 +126,9 @@ def _limits(splits: list[_Split]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _draw_parity(axes: Axes, split: _Split, kind: Kind, low: float, high: float) -> None:
+def _draw_parity(axes: Axes, split: _Split, kind: Kind, low: float, high: float, *, relative: bool) -> None:
     name, unit, error_unit = UNITS[kind]
+    what = ", relative to atoms" if relative else f" {name}"
     axes.plot([low, high], [low, high], color=INK, lw=0.8, zorder=3, alpha=0.7)
     if len(split.reference) < MANY_POINTS:
         few = len(split.reference) < 300
@@ -141,8 +144,8 @@ def _draw_parity(axes: Axes, split: _Split, kind: Kind, low: float, high: float)
     else:
         _draw_density(axes, split, low, high)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set_xlabel(f"Reference {name} ({unit})")
-    axes.set_ylabel(f"Predicted {name} ({unit})")
+    axes.set_xlabel(f"Reference{what} ({unit})")
+    axes.set_ylabel(f"Predicted{what} ({unit})")
     axes.set_title(f"{split.name} (n = {len(split.reference):,})")
     axes.xaxis.set_major_locator(_locator())
     axes.yaxis.set_major_locator(_locator())

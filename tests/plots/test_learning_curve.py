@@ -6,6 +6,7 @@ import pytest
 
 from aenet_ray.errors import PlotError
 from aenet_ray.plots import learning_curve
+from aenet_ray.plots.learning_curve import round_numbers
 
 
 @pytest.fixture
@@ -77,3 +78,17 @@ def test_one_epoch():
 def test_nothing_to_show_is_refused(bad, message):
     with pytest.raises(PlotError, match=message):
         learning_curve(bad)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "expected"),
+    [
+        (145, 1480, 7, [150, 200, 300, 500, 700, 1000]),
+        (3.5, 450, 7, [5, 10, 20, 50, 100, 200]),
+        (7.85e-6, 0.0101, 3, [1e-4, 1e-2]),
+        (5e-4 / 1.01, 1.01e-3, 3, [5e-4, 7e-4, 1e-3]),
+        (7.3e-3, 7.9e-3, 3, []),
+    ],
+)
+def test_ticks_are_round_and_few(low, high, most, expected):
+    assert round_numbers(low, high, most) == pytest.approx(expected)

@@ -95,3 +95,9 @@ def test_settings_of_the_caller_stay():
 def test_importing_plots_does_not_import_matplotlib():
     code = "import sys, aenet_ray.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_axes_say_that_energies_are_relative_to_atoms():
+    panel = parity_plot([-7.0, -6.0], [-7.1, -6.1], relative=True).axes[0]
+    assert panel.get_xlabel() == "Reference, relative to atoms (eV/atom)"
+    assert panel.get_ylabel() == "Predicted, relative to atoms (eV/atom)"
