@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from aenet_ray.config import checked_record
+from aenet_ray.config import checked_record, warn_user
 from aenet_ray.datasets.inputs import Inputs, check_inputs, collect_inputs, dataset_features, iterate
 from aenet_ray.datasets.resolve import root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import ConfigError, StructureError, TrainingError
+from aenet_ray.errors import ConfigError, NoTrainingDataError, StructureError, TrainingError
 from aenet_ray.export.species_potential import SpeciesPotential
 from aenet_ray.features.featurize import KnownFeatures, ShardRunner, entry_key, featurize, from_known, in_process
 from aenet_ray.features.store import FeatureStore
@@ -28,12 +29,12 @@ from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
-from aenet_ray.training.driver import choose_device, train_run
+from aenet_ray.training.driver import choose_device, first_epoch, train_run
 from aenet_ray.training.prediction_files import write_prediction_files
-from aenet_ray.training.prepare import Split, continues, prepare_run
+from aenet_ray.training.prepare import Split, check_descriptor, continues, prepare_run
 from aenet_ray.training.resume import settings_on_resume
 from aenet_ray.training.run_folder import new_run_dir, ray_for
-from aenet_ray.training.spec import torch_dtype
+from aenet_ray.training.spec import RunSpec, torch_dtype
 
 
 class TorchANNPotential:
@@ -55,6 +56,7 @@ class TorchANNPotential:
     def __init__(self, arch: Architecture, descriptor: ChebyshevDescriptor) -> None:
         self.model = ANNModel(arch, descriptor)
         self._payload: dict[str, Any] = {}
+        self._random = True  # weights that nobody has trained; said once
 
     def __repr__(self) -> str:
         layers = "; ".join(f"{s}: {'-'.join(str(n) for n, _ in nodes)}" for s, nodes in self.arch.items())
@@ -131,6 +133,7 @@ class TorchANNPotential:
         data = collect_inputs(run_dir, *given, keep=(run_dir / "history.csv").exists())
         config = config.model_copy(update={"atomic_energies": data.references(config.atomic_energies)})
         split = None if data.train_ids is None or data.test_ids is None else Split(data.train_ids, data.test_ids)
+        check_descriptor(run_dir, run.resume, self.descriptor)
         with ray_for(scaling):
             folder = Path(config.cache_persist_dir or Path(run.storage_path) / "features")
             features = input_features(data, self.descriptor, config, folder, scaling)
@@ -145,6 +148,9 @@ class TorchANNPotential:
                     start=start,
                     loggers=run.loggers,
                 )
+            if config.show_progress:
+                n = len(data.store) if data.ids is None and split is None else None
+                print(_opening(run_dir, len(data.ids) if data.ids is not None else n), file=sys.stderr, flush=True)
             train_run(run_dir, scaling, run, show_progress=config.show_progress)
         self._load(read_model_file(run_dir / "model.pt"))
         write_prediction_files(run_dir, data.store, self.model)
@@ -170,6 +176,7 @@ class TorchANNPotential:
             StructureError: A file cannot be read.
             DescriptorError: A species is unknown to the descriptor.
         """
+        self._warn_of_random_weights()
         return predict_structures(
             self.model,
             iterate(structures),
@@ -190,6 +197,7 @@ class TorchANNPotential:
             ConfigError: Another kind of dataset.
             DescriptorError: A species is unknown to the descriptor.
         """
+        self._warn_of_random_weights()
         known = dataset_features(dataset, self.descriptor)
         out = predict_structures(
             self.model,
@@ -256,7 +264,12 @@ class TorchANNPotential:
         checkpoint.load_weights(self.model, payload, "model file")
         self.model.normalization = Normalization.from_dict(payload["normalization"])
         self.model.atomic_energies = dict(payload["atomic_energies"])
-        self._payload = payload
+        self._payload, self._random = payload, False
+
+    def _warn_of_random_weights(self) -> None:
+        if self._random:
+            self._random = False
+            warn_user("this potential has not been trained: what it predicts comes of random weights.", UserWarning)
 
     @classmethod
     def from_aenet(
@@ -286,7 +299,7 @@ class TorchANNPotential:
             allow_longer_angular_cutoff=allow_longer_angular_cutoff,
         )
         potential = cls(model.net.arch, model.descriptor)
-        potential.model = model
+        potential.model, potential._random = model, False
         return potential
 
     def to_aenet_ascii(
@@ -371,6 +384,20 @@ class TorchANNPotential:
         )
 
 
+def _opening(run_dir: Path, n_given: int | None) -> str:
+    """What a run says before it trains.
+
+    Args:
+        n_given: Structures that were split; None: they came split.
+    """
+    spec = RunSpec.load(run_dir)
+    n_train, n_test = len(spec.train_ids), len(spec.test_ids)
+    left = f", {n_given - n_train - n_test} left out by filters" if n_given is not None else ""
+    first = first_epoch(run_dir, spec)
+    on = f"; going on after epoch {first} of {spec.epochs}" if first else ""
+    return f"training on {n_train} structures, validating on {n_test}{left}; run folder {run_dir}{on}"
+
+
 def input_features(
     data: Inputs,
     descriptor: ChebyshevDescriptor,
@@ -400,9 +427,14 @@ def make_features(
     """Features of all structures, made where they are missing and not ``known``, here or on Ray.
 
     Raises:
-        TrainingError: Forces are asked for and there are none.
+        TrainingError: There are no energies, or forces are asked for and there are none.
         DescriptorError: The data hold species that the descriptor does not know.
     """
+    if not store.has_energy_any:
+        raise NoTrainingDataError(
+            f"{store.path}: none of {len(store)} structures has an energy to train on. In extended XYZ it is read from "
+            "the key 'energy', or the one that data.energy_key names (--energy-key of 'aenet-ray build'): set that."
+        )
     if config.force_weight > 0 and not store.has_forces_any:
         raise TrainingError(
             f"{store.path}: force_weight={config.force_weight}, but none of {len(store)} structures has forces. Give "

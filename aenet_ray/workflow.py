@@ -29,7 +29,7 @@ from aenet_ray.tables import error_markdown
 from aenet_ray.training.config import ScalingConfig
 from aenet_ray.training.driver import train_run
 from aenet_ray.training.prediction_files import write_prediction_files
-from aenet_ray.training.prepare import Split, continues, prepare_run
+from aenet_ray.training.prepare import Split, check_descriptor, continues, prepare_run
 from aenet_ray.training.run_folder import holds_run, new_run_dir, ray_for
 from aenet_ray.training.spec import IDS, torch_dtype, write_text
 
@@ -92,6 +92,7 @@ def begin(
         scaling: What makes missing features; None: this process.
     """
     training, descriptor = config.training, config.descriptor.build()
+    check_descriptor(run_dir, config.run.resume, descriptor)
     features = make_features(store, descriptor, training, Path(config.features_folder), scaling)
     model = ANNModel(config.arch(), descriptor, torch_dtype(training.precision, descriptor.dtype))
     if not continues(run_dir, config.run.resume, features, model, training):

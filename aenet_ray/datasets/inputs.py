@@ -78,6 +78,8 @@ def check_inputs(
     """
     given = {"structures": structures, "dataset": dataset, "train_dataset": train}
     names = [name for name, value in given.items() if value is not None]
+    if not names and test is not None:
+        raise ConfigError(f"{where}: nothing is given but test_dataset; train_dataset is missing.")
     if len(names) != 1:
         found = f"{' and '.join(names)} are given" if names else "nothing is given"
         raise ConfigError(f"{where}: {found}; expected exactly one of structures, dataset and train_dataset.")
@@ -85,6 +87,9 @@ def check_inputs(
         raise ConfigError(
             f"{where}: test_dataset goes with train_dataset, but {names[0]} is given, which is split by testpercent."
         )
+    value = given[names[0]]
+    if isinstance(value, (list, tuple)) and not value:
+        raise ConfigError(f"{where}: {names[0]} is empty; expected paths, structures, or a dataset.")
     for name, value in {**given, "test_dataset": test}.items():
         if value is not None and _is_meant_as_dataset(value):
             _check_dataset(f"{where}: {name}", value, descriptor, force_weight)

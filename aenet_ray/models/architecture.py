@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from aenet_ray.config import warn_user
 from aenet_ray.errors import ConfigError
 
 Architecture = Mapping[str, Sequence[tuple[int, str]]]
@@ -21,6 +22,11 @@ def check_architecture(arch: Architecture, species: Sequence[str]) -> dict[str, 
             of nodes is not a positive integer or the activation is unknown.
     """
     checked = {}
+    if more := [s for s in arch if s not in species]:
+        warn_user(
+            f"arch: layers of {', '.join(map(str, more))} are not used: no species of the descriptor.",
+            UserWarning,
+        )
     for symbol in species:
         if symbol not in arch:
             raise ConfigError(f"arch: no layers for species {symbol!r}; given are {sorted(arch)}.")

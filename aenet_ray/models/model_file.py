@@ -80,7 +80,7 @@ def load_payload(path: Path, device: str | torch.device = "cpu") -> Any:
             ) from None
         # What torch says of bytes it cannot make sense of tells its readers nothing.
         found = "its bytes are not those of one, or not all of them" if path.stat().st_size else "the file is empty"
-        reason = str(error) if isinstance(error, (OSError, AenetRayError)) else found
+        reason = str(error) if isinstance(error, (PermissionError, AenetRayError)) else found
         raise CheckpointError(
             f"{path}: cannot be read as a model file ({reason}). Expected a whole model.pt or checkpoint, as "
             "training writes them."

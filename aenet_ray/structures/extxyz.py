@@ -77,7 +77,7 @@ def parse_frame(text: str, source: str, frame: int, keys: LabelKeys) -> Structur
     cell, pbc = _cell(info, where)
     for wanted, key, present in (("energy", keys.energy, info), ("forces", keys.forces, fields)):
         if key not in present:
-            hint_other_keys(source, wanted, present)
+            hint_other_keys(source, wanted, key, present)
     try:
         return Structure(
             column.required("pos"),

@@ -24,6 +24,7 @@ _BY_SUFFIX = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
 }
+_DOCUMENTS = {".md", ".rst", ".txt", ".csv", ".tsv", ".pdf", ".png", ".yaml", ".yml", ".py", ".ipynb", ".sh", ".pt"}
 READABLE = (
     "XSF (.xsf, .axsf), extended XYZ (.extxyz, .xyz), these compressed (.gz, .bz2, .xz), tar archives of XSF, "
     "structure stores (.h5), aenet-python's training HDF5, and the formats of ASE ('ase info --formats')"
@@ -80,3 +81,18 @@ def _by_content(path: Path) -> str:
     if len(lines) > 2 and lines[0].strip().isdigit() and ("Properties=" in lines[1] or "Lattice=" in lines[1]):
         return "extxyz"
     return "ase"
+
+
+def known_to_ase(path: str | os.PathLike[str]) -> bool:
+    """Whether ASE has a format for the file, by its name or content, and its name is not that of a document."""
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    if Path(path).suffix.lower() in _DOCUMENTS:  # by content, ASE takes many texts for structures
+        return False
+    try:
+        filetype(os.fspath(path))
+    except UnknownFileTypeError:
+        return False
+    except Exception:  # damaged; what reads it will say so
+        return True
+    return True

@@ -32,7 +32,7 @@ DEFAULT_KEYS = LabelKeys()
 _said: set[tuple[str, str]] = set()
 
 
-def hint_other_keys(source: str, wanted: str, present: Iterable[str]) -> None:
+def hint_other_keys(source: str, wanted: str, key: str, present: Iterable[str]) -> None:
     """Say once a file that the label is not under its key but, it seems, under another one."""
     if (source, wanted) in _said:
         return
@@ -42,7 +42,7 @@ def hint_other_keys(source: str, wanted: str, present: Iterable[str]) -> None:
         logger.warning(
             "%s: no %r, but %s: labels are read from the key named by the option %s_key (--%s-key).",
             source,
-            wanted,
+            key,
             " and ".join(map(repr, others)),
             wanted,
             wanted,

@@ -7,6 +7,7 @@ A source is first cut into pieces, cheaply and in order, and then parsed piece b
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,10 +18,12 @@ from aenet_ray import legacy
 from aenet_ray.errors import InputTypeError, StoreError, StructureError
 from aenet_ray.structures.archives import iter_members
 from aenet_ray.structures.extxyz import parse_frame, split_frames
-from aenet_ray.structures.files import READABLE, file_format, open_binary
+from aenet_ray.structures.files import READABLE, file_format, known_to_ase, open_binary
 from aenet_ray.structures.labels import DEFAULT_KEYS, LabelKeys
 from aenet_ray.structures.structure import Structure
 from aenet_ray.structures.xsf import parse_xsf
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from aenet_ray.legacy.training_hdf5 import Entry
@@ -97,7 +100,7 @@ def _cut(source: Any) -> Iterator[Piece]:
 def _cut_path(path: str) -> Iterator[Piece]:
     try:
         if os.path.isdir(path):
-            for file in list_directory(path):
+            for file in _known_files(path):
                 yield from _cut_path(file)
         else:
             yield from _cut_file(path)
@@ -114,6 +117,22 @@ def list_directory(path: str) -> list[str]:
     if not files:
         raise StructureError(f"{path}: no files in this directory; aenet_ray reads {READABLE}.")
     return files
+
+
+def _known_files(path: str) -> Iterator[str]:
+    """The files of a directory in known formats; one line says which others there are."""
+    unknown = []
+    files = list_directory(path)
+    for file in files:
+        if os.path.getsize(file) and file_format(file) == "ase" and not known_to_ase(file):
+            unknown.append(os.path.basename(file))
+        else:
+            yield file
+    if len(unknown) == len(files):
+        raise StructureError(f"{path}: no file of a known format in this directory; aenet_ray reads {READABLE}.")
+    if unknown:
+        shown = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        logger.warning("%s: %d of %d files left out, of no known format: %s", path, len(unknown), len(files), shown)
 
 
 def _cut_file(path: str) -> Iterator[Piece]:

@@ -93,9 +93,10 @@ def check_resources(scaling: ScalingConfig) -> None:
         need["GPU"] = scaling.num_workers
     for kind, amount in need.items():
         if total.get(kind, 0) < amount:
+            other = "scaling.use_gpu: false to train on CPUs" if kind == "GPU" else "a larger cluster"
             raise ConfigError(
                 f"scaling: {scaling.num_workers} workers need {amount} {kind}s, the cluster has "
-                f"{total.get(kind, 0):g}. Use fewer workers (scaling.num_workers) or a larger cluster."
+                f"{total.get(kind, 0):g}. Use fewer workers (scaling.num_workers), or {other}."
             )
 
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from aenet_ray.config import warn_user
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import ConfigError, NoTrainingDataError, TrainingError
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel, reference_array
@@ -210,6 +211,23 @@ FREE = (
 )
 
 
+def check_descriptor(run_dir: Path, mode: str, descriptor: ChebyshevDescriptor) -> None:
+    """Before features are made for it: whether a run that goes on has the descriptor it began with.
+
+    Raises:
+        TrainingError: It began with another one; names what differs. Or as ``holds_run``.
+    """
+    if not holds_run(run_dir, mode):
+        return
+    then, now = RunSpec.load(run_dir).descriptor, descriptor.config()
+    free = ("device", "dtype", "backend")  # of these, or of features kept in them, no weight knows
+    changed = [f"{k} {then.get(k)} -> {now[k]}" for k in now if k not in free and then.get(k) != now[k]]
+    if changed:
+        raise TrainingError(
+            f"{run_dir}: began with another descriptor ({'; '.join(changed)}). Choose another run.name."
+        )
+
+
 def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, config: TorchTrainingConfig) -> bool:
     """Whether the folder holds this run already, so that it goes on instead of beginning.
 
@@ -220,10 +238,11 @@ def continues(run_dir: Path, mode: str, store: FeatureStore, model: ANNModel, co
     """
     if not holds_run(run_dir, mode):
         return False
+    check_descriptor(run_dir, mode, model.descriptor)
     before = RunSpec.load(run_dir)
     config = _precise(config, model)
-    now = config.to_dict() | {"arch": model.net.arch, "data and descriptor": store.path.name}
-    then = before.config.to_dict() | {"arch": before.arch, "data and descriptor": Path(before.features).name}
+    now = config.to_dict() | {"arch": model.net.arch, "structures or their features": store.path.name}
+    then = before.config.to_dict() | {"arch": before.arch, "structures or their features": Path(before.features).name}
     more = config.iterations - before.config.iterations
     free = (*FREE, "iterations") if more >= 0 else FREE
     changed = [f"{k}: {then[k]} -> {now[k]}" for k in now if k not in free and then[k] != now[k]]

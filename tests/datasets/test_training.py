@@ -209,7 +209,8 @@ def test_refused_before_a_run_begins(train, tio2, descriptor, tmp_path):
         ({"dataset": Subset(dataset, [0, 1, 1])}, "dataset holds structure 1 2 times; expected each once"),
         ({"dataset": torch.utils.data.ConcatDataset([dataset])}, "dataset: ConcatDataset is no dataset of aenet_ray"),
         ({"structures": tio2, "dataset": dataset}, "structures and dataset are given; expected exactly one"),
-        ({"test_dataset": dataset}, "nothing is given; expected exactly one"),
+        ({"test_dataset": dataset}, "nothing is given but test_dataset; train_dataset is missing"),
+        ({"structures": []}, "structures is empty; expected paths"),
         ({"dataset": dataset, "test_dataset": dataset}, "test_dataset goes with train_dataset, but dataset is given"),
     ]
     for data, message in cases:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from potentials import random_potential
 
+from aenet_ray import TorchANNPotential
 from aenet_ray.errors import ConfigError, DescriptorError, StructureError
 from aenet_ray.inference import predict as predict_module
 from aenet_ray.inference.predict import PredictionConfig
@@ -132,3 +134,14 @@ def test_printed_without_the_arrays(structures):
     assert str(potential).startswith("TorchANNPotential(Ti: ")
     assert "array" not in repr(structures[0])
     assert f"energy {structures[0].energy:.4f} eV, forces" in repr(structures[0])
+
+
+def test_random_weights_are_said_once() -> None:
+    h2 = Structure([[0.0, 0, 0], [0, 0, 1.0]], ["Ti", "O"])
+    potential = random_potential()
+    fresh = TorchANNPotential(potential.arch, potential.descriptor)
+    with pytest.warns(UserWarning, match="has not been trained"):
+        fresh.predict([h2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fresh.predict([h2])

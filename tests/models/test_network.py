@@ -12,6 +12,7 @@ from potentials import golden
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import ConfigError
 from aenet_ray.models.ann import ANNModel
+from aenet_ray.models.architecture import check_architecture
 from aenet_ray.models.network import ACTIVATIONS, SpeciesNetworks
 from aenet_ray.training.flat import FlatParameters
 from aenet_ray.training.prepare import initial_weights
@@ -93,6 +94,7 @@ def test_parameter_names_are_those_of_the_reference():
     }
 
 
+@pytest.mark.filterwarnings("ignore:arch. layers of Si")
 def test_activation_names_in_any_case_and_species_beyond_the_descriptor():
     network = SpeciesNetworks({"Ti": [(2, "Tanh")], "O": [[3, "SIGMOID"]], "Si": []}, ["Ti", "O"], 4)
     assert network.arch == {"Ti": [(2, "tanh")], "O": [(3, "sigmoid")]}
@@ -112,3 +114,8 @@ def test_activation_names_in_any_case_and_species_beyond_the_descriptor():
 def test_bad_architectures_are_refused(arch, message):
     with pytest.raises(ConfigError, match=message):
         SpeciesNetworks(arch, ["Ti", "O"], 4)
+
+
+def test_layers_of_other_species_are_said() -> None:
+    with pytest.warns(UserWarning, match="arch: layers of Si are not used"):
+        assert check_architecture({s: [(5, "tanh")] for s in ("Ti", "Si")}, ["Ti"]) == {"Ti": [(5, "tanh")]}

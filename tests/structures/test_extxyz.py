@@ -72,6 +72,9 @@ def test_labels_under_another_key_are_pointed_at(tmp_path: Path, caplog: pytest.
     assert [s.energy for s in structures] == [None, None]
     assert caplog.text.count("'REF_energy'") == 1  # once a file
     assert "--energy-key" in caplog.text
+    path = write(tmp_path / "other.xyz", FRAME)
+    list(read_structures(path, keys=LabelKeys(energy="dft_energy")))
+    assert "no 'dft_energy', but 'energy'" in caplog.text
 
 
 def test_plain_xyz(tmp_path: Path) -> None:

@@ -140,3 +140,15 @@ def test_cells_ase_leaves_open() -> None:
     assert abs(np.linalg.det(s.cell)) > 1
     (molecule,) = read_structures(Atoms("H"))
     assert molecule.cell is None
+
+
+def test_a_folder_may_hold_other_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "README.md").write_text("# where these come from\n")
+    with pytest.raises(StructureError, match="no file of a known format in this directory"):
+        list(read_structures(tmp_path))
+    (tmp_path / "a.xsf").write_text("ATOMS\nH 0 0 0\nH 0 0 1\n")
+    (tmp_path / "notes.txt").write_text("none\n")
+    assert [Path(s.source).name for s in read_structures(tmp_path)] == ["a.xsf"]
+    assert "2 of 3 files left out, of no known format: README.md, notes.txt" in caplog.text
+    with pytest.raises(StructureError, match="unknown format"):
+        list(read_structures(tmp_path / "README.md"))
