@@ -64,5 +64,4 @@ def random_potential(species: tuple[str, ...] = ("Ti", "O"), seed: int = 0, **de
     )
     potential.model.atomic_energies = {s: -10.0 * (k + 1) for k, s in enumerate(species)}
     potential.model.normalization = Normalization(E_shift=-3.0, E_scaling=0.8, normalize_energy=True)
-    potential._random = False  # it stands for a trained one
     return potential
