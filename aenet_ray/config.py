@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import os
 import reprlib
 import sys
 import types
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from aenet_ray.errors import ConfigError
+from aenet_ray.errors import ConfigError, InputTypeError
 
 C = TypeVar("C", bound="Config")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SIGNATURE = {"extra_forbidden", "missing"}
 """What pydantic calls the problems that are a TypeError in a function's call."""
@@ -130,6 +134,33 @@ def _error_class(error: ValidationError) -> type[SettingsError]:
 def _hint(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+
+
+def known_arguments(**elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A constructor whose unknown arguments are answered by the name that may have been meant.
+
+    Args:
+        elsewhere: Old names, and what to say of them.
+
+    Raises:
+        InputTypeError: On construction (a TypeError, as Python's own).
+    """
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        known = [name for name in inspect.signature(function).parameters if name != "self"]
+        owner = function.__qualname__.split(".")[0]
+
+        @functools.wraps(function)
+        def checked(*in_order: P.args, **values: P.kwargs) -> R:
+            for name in values:
+                if name not in known:
+                    said = elsewhere.get(name) or _hint(name, known)
+                    raise InputTypeError(f"{owner}: unknown argument {name!r}; {said}")
+            return function(*in_order, **values)
+
+        return checked
+
+    return decorated
 
 
 def checked_record(value: Any, kind: type[C], name: str) -> C:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aenet_ray import legacy
+from aenet_ray.config import known_arguments
 from aenet_ray.datasets.aenet_python import converted_beside
 from aenet_ray.datasets.base import BaseDataset
 from aenet_ray.datasets.database import (
@@ -68,6 +69,10 @@ class HDF5StructureDataset(BaseDataset):
 
     descriptor: ChebyshevDescriptor | None
 
+    @known_arguments(
+        file_paths="give the files as sources=[...].",
+        parser="files are parsed by their format; for others give sources=[SourceRecord(...)] with a loader.",
+    )
     def __init__(
         self,
         descriptor: ChebyshevDescriptor | None,

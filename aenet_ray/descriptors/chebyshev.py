@@ -14,6 +14,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from aenet_ray.config import known_arguments
 from aenet_ray.descriptors import cluster_search, operators
 from aenet_ray.descriptors.coefficients import angular_tables, powers_to_features, typespin
 from aenet_ray.descriptors.feature_kernel import features_kernel
@@ -65,6 +66,7 @@ class ChebyshevDescriptor:
         Artrith, Urban, Ceder, Phys. Rev. B 96, 014112 (2017).
     """
 
+    @known_arguments()
     def __init__(
         self,
         species: Sequence[str],

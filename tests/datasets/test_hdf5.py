@@ -364,3 +364,10 @@ def test_printed_as_what_it_holds(tio2, descriptor, tmp_path):
     assert repr(dataset) == f"HDF5StructureDataset({path!r}: not built yet; {descriptor})"
     dataset.build_database(show_progress=False)
     assert f"{path!r}: 16 structures, 16 with forces for training" in repr(dataset)
+
+
+def test_arguments_of_the_past_and_misspelt_ones(descriptor, tmp_path):
+    with pytest.raises(TypeError, match=r"unknown argument 'file_paths'; give the files as sources="):
+        HDF5StructureDataset(descriptor, tmp_path / "a.h5", file_paths=["a.xsf"], parser=None)
+    with pytest.raises(TypeError, match="unknown argument 'rad_cutof'; did you mean 'rad_cutoff'"):
+        ChebyshevDescriptor(["Ti"], rad_order=3, rad_cutof=4.0, ang_order=2, ang_cutoff=3.0)
