@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(ROOT.glob("examples/*.py"))
 
 
+@pytest.mark.ray  # one of them starts it
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
 def test_example(script: Path, tmp_path: Path) -> None:
     done = subprocess.run(
