@@ -139,6 +139,10 @@ class ChebyshevDescriptor:
         except TypeError as error:
             raise DescriptorError(f"Descriptor configuration {config}: {error}.") from None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made anew from its parameters: copied arrays are of another kind to numba, which would compile a second time.
+        return type(self).from_config, (self.config(),)
+
     def fingerprint(self) -> str:
         """Hash of all that the numbers depend on; not of type, device or backend."""
         values = [self.species, self.rad_order, self.rad_cutoff, self.ang_order, self.ang_cutoff]

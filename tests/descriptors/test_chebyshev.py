@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -150,6 +151,17 @@ def test_read_only_edges_are_taken() -> None:
         array.flags.writeable = False
     np.testing.assert_array_equal(descriptor.features(edges, index), expected)
     assert len(features_kernel.signatures) == 1
+
+
+def test_copies_compute_the_same_and_compile_nothing() -> None:
+    descriptor = make()
+    block = StructureBlock.from_structures([Structure(*random_atoms(["Ti", "O"], 4), cell=SKEWED)])
+    edges, index = descriptor.edges(block), descriptor.species_index(block.numbers)
+    expected, known = descriptor.features(edges, index), len(features_kernel.signatures)
+    for other in (pickle.loads(pickle.dumps(descriptor)), deepcopy(descriptor)):
+        assert other.config() == descriptor.config()
+        np.testing.assert_array_equal(other.features(edges, index), expected)
+    assert len(features_kernel.signatures) == known
 
 
 def test_names_and_sizes() -> None:
