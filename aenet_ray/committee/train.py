@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingCon
 from aenet_ray.training.history import HistoryTail, line
 from aenet_ray.training.prepare import Split, continues, initial_weights, prepare_run
 from aenet_ray.training.spec import RunSpec
+
+logger = logging.getLogger(__name__)
 
 LOG = "train.log"
 Told = Callable[[int, int], None]
@@ -159,7 +162,7 @@ def train_members(
         if committee.max_parallel == 1:
             _in_turn(metadata.directory, groups, told, ended)
         else:
-            _side_by_side(metadata.directory, groups, committee.max_parallel, told, ended)
+            _side_by_side(metadata.directory, groups, committee.max_parallel, run.max_failures, told, ended)
 
 
 def pending_groups(metadata: CommitteeMetadata, together: int) -> list[list[int]]:
@@ -199,31 +202,41 @@ def _in_turn(directory: Path, groups: Sequence[list[int]], told: Told, ended: En
         train_together(directory, group, lambda index, row, last: told(index, int(row["epoch"]) + 1), ended)
 
 
-def _side_by_side(directory: Path, groups: Sequence[list[int]], max_parallel: int, told: Told, ended: Ended) -> None:
-    """``max_parallel`` processes at a time; none outlives this call."""
+def _side_by_side(
+    directory: Path, groups: Sequence[list[int]], max_parallel: int, max_failures: int, told: Told, ended: Ended
+) -> None:
+    """``max_parallel`` processes at a time; none outlives this call. One that is killed is started again, up to
+    ``max_failures`` times, and goes on from its checkpoints."""
     members = CommitteeMetadata.load(directory).members
-    waiting = deque([members[i] for i in group] for group in groups)
-    running: list[tuple[list[TorchCommitteeMember], subprocess.Popen[bytes], list[HistoryTail]]] = []
+    waiting = deque(([members[i] for i in group], max_failures) for group in groups)
+    running: list[tuple[list[TorchCommitteeMember], int, subprocess.Popen[bytes], list[HistoryTail]]] = []
     threads = max(1, len(os.sched_getaffinity(0)) // max_parallel) if hasattr(os, "sched_getaffinity") else 1
     try:
         while waiting or running:
             while waiting and len(running) < max_parallel:
-                group = waiting.popleft()
+                group, left = waiting.popleft()
                 tails = [HistoryTail(m.history_csv_path) for m in group]
-                running.append((group, _start(directory, group, threads), tails))
+                running.append((group, left, _start(directory, group, threads), tails))
             time.sleep(0.05)
             for one in list(running):
-                group, process, tails = one
+                group, left, process, tails = one
                 for member, tail in zip(group, tails, strict=True):
                     tail.read()
                     told(member.member_index, tail.n_rows)
-                if process.poll() is not None:
-                    running.remove(one)
-                    _stop(process)
-                    for member in group:
+                if process.poll() is None:
+                    continue
+                running.remove(one)
+                _stop(process)
+                again = [m for m in group if process.returncode < 0 and left and not m.summary_path.exists()]
+                if again:
+                    names = ", ".join(m.member_dir.name for m in again)
+                    logger.warning("%s: killed by signal %d; started again", names, -process.returncode)
+                    waiting.appendleft((again, left - 1))
+                for member in group:
+                    if member not in again:
                         ended(_ended(directory, member, group[0].member_dir / LOG, process.returncode))
     finally:
-        for _, process, _ in running:
+        for _, _, process, _ in running:
             _stop(process)
 
 

@@ -97,8 +97,26 @@ def test_processes_that_fail_or_die(structures, tmp_path, damaged):
     committee = committee_of(3, tmp_path / "run", max_parallel=3)
     expected = r"2 of 3 members failed: member 0: FileNotFoundError: .*; member 1: its process was killed by signal 9"
     with pytest.raises(TrainingError, match=expected):
-        untrained().train(structures, config=training(), committee_config=committee)
+        untrained().train(structures, config=training(), committee_config=committee, run=RunConfig(max_failures=1))
     assert TorchCommitteePotential.from_directory(tmp_path / "run").num_members == 1
+
+
+def test_a_killed_process_is_started_again(structures, tmp_path, monkeypatch, caplog):
+    start, starts = committee_train._start, []
+
+    def killed_once(directory, group, threads):
+        process = start(directory, group, threads)
+        starts.append(group[0].member_index)
+        if starts == [0]:
+            process.kill()
+        return process
+
+    monkeypatch.setattr(committee_train, "_start", killed_once)
+    committee = committee_of(2, tmp_path / "run", max_parallel=2)
+    result = untrained().train(structures, config=training(), committee_config=committee)
+    assert [m.member_index for m in result.completed_members] == [0, 1]
+    assert sorted(starts) == [0, 0, 1]
+    assert "member_000: killed by signal 9; started again" in caplog.text
 
 
 DRIVER = """
