@@ -1,7 +1,7 @@
 # Everything a fresh clone needs, into .venv. `make demo` and `make test` install what is missing first.
 #
 #   make demo     build a store from real TiO2 structures, featurize, train with two Ray workers, evaluate, plot, export
-#   make test     the test suite, in two processes; pass options with ARGS, such as ARGS='-m "not ray" -x'
+#   make test     the test suite; pass options with ARGS, such as ARGS='-m "not ray" -x'
 #   make lint     ruff and mypy
 #   make pyg      optional: compile torch-scatter and torch-cluster (about ten minutes on two cores)
 #
@@ -45,7 +45,7 @@ demo: $(READY)
 	$(BIN)/aenet-ray train examples/tio2.yaml $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

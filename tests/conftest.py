@@ -27,20 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip slow tests unless asked, and run Ray's last: a broken unit test then shows at once. With several processes,
-    one of them runs Ray's, from the start: they take as long as all others, and two clusters at once would fight."""
+    """Skip slow tests unless asked, and run Ray's last: a broken unit test then shows at once."""
     if not config.getoption("--slow"):
         skip = pytest.mark.skip(reason="longer than a minute: run with --slow")
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(skip)
-    if not os.environ.get("PYTEST_XDIST_WORKER"):
-        items.sort(key=lambda item: ("fault" in item.keywords, "ray" in item.keywords))
-        return
-    for item in items:
-        if {"ray", "fault"} & item.keywords.keys():
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: "ray" not in item.keywords)
+    items.sort(key=lambda item: ("fault" in item.keywords, "ray" in item.keywords))
 
 
 @pytest.fixture(scope="session")
