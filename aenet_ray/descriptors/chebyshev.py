@@ -139,9 +139,9 @@ class ChebyshevDescriptor:
         except TypeError as error:
             raise DescriptorError(f"Descriptor configuration {config}: {error}.") from None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Made anew from its parameters: copied arrays are of another kind to numba, which would compile a second time.
-        return type(self).from_config, (self.config(),)
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the tables: copied arrays may be written to, which to numba is another type, compiled anew.
+        return {name: value for name, value in self.__dict__.items() if name != "_tables"}
 
     def fingerprint(self) -> str:
         """Hash of all that the numbers depend on; not of type, device or backend."""
