@@ -33,6 +33,7 @@ def test_folds_from_the_command_line(tmp_path, ray_local, capsys):
     assert best["training"]["testpercent"] == 20
 
 
+@pytest.mark.slow
 def test_trials_of_two_workers_and_a_committee(tmp_path, ray_local):
     """Each a trainer of its own; ASHA takes the workers of a bad one away, and leaves its checkpoint."""
     values = experiment(tmp_path, "two", iterations=200)
