@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -168,7 +167,3 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "absent"
     return found
-
-
-def write_json(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=1, default=str))

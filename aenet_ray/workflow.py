@@ -15,7 +15,8 @@ import numpy as np
 import yaml
 
 from aenet_ray.errors import ConfigError, StructureError
-from aenet_ray.experiment import DataConfig, ExperimentConfig, environment, write_json
+from aenet_ray.experiment import DataConfig, ExperimentConfig, environment
+from aenet_ray.files import write_json, write_text
 from aenet_ray.inference.evaluate import Evaluation, evaluate_store
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.potential import TorchANNPotential, make_features
@@ -31,7 +32,7 @@ from aenet_ray.training.driver import train_run
 from aenet_ray.training.prediction_files import write_prediction_files
 from aenet_ray.training.prepare import Split, check_descriptor, continues, prepare_run
 from aenet_ray.training.run_folder import holds_run, new_run_dir, ray_for
-from aenet_ray.training.spec import IDS, torch_dtype, write_text
+from aenet_ray.training.spec import IDS, torch_dtype
 
 logger = logging.getLogger(__name__)
 

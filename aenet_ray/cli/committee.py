@@ -106,8 +106,8 @@ def train_committee(config: ExperimentConfig, settings: TorchCommitteeConfig) ->
 def _note(config: ExperimentConfig, settings: TorchCommitteeConfig, folder: Path) -> None:
     import yaml
 
-    from aenet_ray.experiment import environment, write_json
-    from aenet_ray.training.spec import write_text
+    from aenet_ray.experiment import environment
+    from aenet_ray.files import write_json, write_text
 
     values = config.to_dict() | {"committee": settings.model_dump(mode="json")}
     write_text(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from aenet_ray.committee.layout import write_json
 from aenet_ray.errors import CommitteeError, ConfigError
+from aenet_ray.files import write_json
 from aenet_ray.structures.structure import FloatArray
 
 if TYPE_CHECKING:

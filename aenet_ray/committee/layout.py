@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aenet_ray.errors import CommitteeError
-from aenet_ray.training.spec import write_text
+from aenet_ray.files import write_json
 
 METADATA = "committee_metadata.json"
 SCHEMA_VERSION = "1.0"
@@ -157,16 +157,3 @@ class CommitteeMetadata:
         known = ("schema_version", "timestamp", "execution_mode", "output_dir", "members", "failures")
         settings = {k: v for k, v in values.items() if k not in known}
         return cls(file.parent, members, values.get("execution_mode", "sequential"), settings)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Replace a file at once; valid JSON: what is not a finite number is null."""
-    write_text(path, json.dumps(_finite(values), indent=1, allow_nan=False, default=str))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,19 +1,16 @@
-"""Files that appear complete or not at all."""
+"""Potential files as they are put in place."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from aenet_ray.files import replacing
 
 
 def write_atomically(path: str | Path, content: bytes) -> Path:
-    """Write beside ``path`` and rename; missing folders are made. Returns the path."""
+    """Write a file that appears complete or not at all; missing folders are made. Returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

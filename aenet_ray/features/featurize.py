@@ -30,6 +30,7 @@ import numpy as np
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import StoreError, UnknownSpeciesError
 from aenet_ray.features.locks import held
+from aenet_ray.files import replacing, write_text
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.block import StructureBlock, chunks_by_atoms
 from aenet_ray.structures.store import StructureStore
@@ -284,9 +285,7 @@ def write_index(
         "columns": joined,
         "shards": [{k: r[k] for k in ("number", "start", "stop", "n_atoms")} for r in records],
     }
-    temporary = entry / f".index.{uuid.uuid4().hex}"
-    temporary.write_text(json.dumps(index, indent=1, default=str))
-    os.replace(temporary, entry / "index.json")
+    write_text(entry / "index.json", json.dumps(index, indent=1, default=str))
 
 
 def _needed_record(entry: Path, shard: Shard) -> dict[str, Any]:
@@ -298,11 +297,10 @@ def _needed_record(entry: Path, shard: Shard) -> dict[str, Any]:
 
 def _save(path: Path, values: np.ndarray) -> dict[str, int]:
     """Replace a file at once; returns what ``unchanged`` compares with."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.npy")
-    np.save(temporary, values)
-    description = describe_file(temporary)
-    os.replace(temporary, path)
-    return description
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            np.save(file, values)
+        return describe_file(temporary)
 
 
 def _clear_away(entry: Path, age: float = 3600.0) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import os
 import re
-import uuid
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aenet_ray.errors import AenetRayError, CheckpointError
+from aenet_ray.files import replacing
 from aenet_ray.legacy import model_file as aenet_python
 
 SCHEMA_VERSION = "2.0"
@@ -32,14 +31,11 @@ def write_model_file(path: str | Path, payload: dict[str, Any]) -> Path:
         "timestamp": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "torch_version": str(torch.__version__),
     }
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        torch.save(head | payload, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            torch.save(head | payload, temporary)
     except (OSError, RuntimeError) as error:  # torch raises the latter where the folder is missing
         raise CheckpointError(f"{path}: cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from ase.data import atomic_numbers, chemical_symbols
 
 from aenet_ray.errors import ConfigError
+from aenet_ray.files import write_text
 
 
 def yaml_line(atomic_energies: Mapping[str, float]) -> str:
@@ -29,18 +29,12 @@ def write_energies(
     Raises:
         OSError: The file cannot be written.
     """
-    path = Path(path)
     plain = json.loads(json.dumps(metadata or {}, default=str))
     text = f"# eV an isolated atom\n{yaml_line(atomic_energies)}\n"
     if plain:
         text += yaml.safe_dump({"metadata": plain}, sort_keys=False, allow_unicode=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    write_text(path, text)
+    return Path(path)
 
 
 def read_energies(path: str | os.PathLike[str]) -> dict[str, float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aenet_ray.errors import StoreError
+from aenet_ray.files import replacing
 from aenet_ray.selection.score import Scored
 from aenet_ray.selection.table import BINS, Kept
 from aenet_ray.structures.parsing import Skipped
@@ -57,22 +56,17 @@ class Journal:
     def save(self, path: Path) -> None:
         """Replace the file at once."""
         texts = {"schema": SCHEMA, "about": self.about, "n": [self.n_structures, self.n_atoms], "skipped": self.skipped}
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    texts=np.array(json.dumps(texts)),
-                    place=self.kept.place,
-                    values=self.kept.values,
-                    n_atoms=self.kept.n_atoms,
-                    vectors=self.kept.vectors,
-                    counts=self.counts,
-                    done=np.array(sorted(self.done), dtype=np.int64).reshape(-1, 2),
-                )
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                texts=np.array(json.dumps(texts)),
+                place=self.kept.place,
+                values=self.kept.values,
+                n_atoms=self.kept.n_atoms,
+                vectors=self.kept.vectors,
+                counts=self.counts,
+                done=np.array(sorted(self.done), dtype=np.int64).reshape(-1, 2),
+            )
 
     def load(self, path: Path) -> None:
         """Go on from the file.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from aenet_ray.files import replacing
 from aenet_ray.plots.selection import selection_plot
 from aenet_ray.selection.run import Selection
 from aenet_ray.selection.table import BINS
@@ -22,9 +22,8 @@ def write_selection(selection: Selection, path: Path) -> None:
         atoms = to_ase(s)
         atoms.info |= {"uncertainty": value, "source": s.source, "frame": s.frame}
         frames.append(atoms)
-    temporary = path.with_name(f".{path.name}.part")
-    ase.io.write(str(temporary), frames, format="extxyz")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        ase.io.write(str(temporary), frames, format="extxyz")
     selection.to_dataframe().to_csv(path.with_suffix(".csv"), index=False)
     scale = selection.scales["force" in selection.metric]
     selection_plot(

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import random
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aenet_ray.errors import ConfigError
+from aenet_ray.files import write_text
 from aenet_ray.structures.structure import IntArray
 
 FORMAT, VERSION = "aenet_ray.split", 1
@@ -116,13 +116,7 @@ class SplitFile:
             "hash": self.hash,
             "parts": {name: indices.tolist() for name, indices in self.parts.items()},
         }
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            temporary.write_text(json.dumps(content))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, json.dumps(content))
 
     @classmethod
     def load(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from aenet_ray.files import replacing, write_json
 from aenet_ray.structures.structure import FloatArray
 
 COLUMNS = (
@@ -96,18 +95,13 @@ class History:
         return dict(zip(COLUMNS, self.table[-1].tolist(), strict=True))
 
     def rewrite(self) -> None:
-        """Make the file say what the table says; needed at the start, on resume and for the final row.
-
-        The file is replaced at once: whoever reads it sees the old one or the new one.
-        """
+        """Make the file say what the table says, at once; needed at the start, on resume and for the final row."""
         if self.path is None:
             return
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with temporary.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(_cells(row) for row in self.table)
-        os.replace(temporary, self.path)
 
     def append(self, row: Row) -> None:
         if self._n == len(self._table):
@@ -129,19 +123,6 @@ class History:
     def write_json(self, path: Path) -> None:
         """Valid JSON: what is not a number is null."""
         write_json(path, {k: c.tolist() for k, c in self.columns().items()})
-
-
-def write_json(path: Path, values: Mapping[str, float | list[float]]) -> None:
-    """Numbers as valid JSON, replaced at once: what is not finite is null."""
-
-    def plain(value: float | list[float]) -> Any:
-        if isinstance(value, list):
-            return [plain(v) for v in value]
-        return value if math.isfinite(value) else None
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({k: plain(v) for k, v in values.items()}, indent=1, allow_nan=False))
-    os.replace(temporary, path)
 
 
 class HistoryTail:

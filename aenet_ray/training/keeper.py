@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from aenet_ray.errors import CheckpointError
+from aenet_ray.files import write_json
 from aenet_ray.models.model_file import write_model_file
 from aenet_ray.structures.structure import IntArray
 from aenet_ray.training import checkpoint
 from aenet_ray.training.comm import Comm
 from aenet_ray.training.evaluation import ErrorSums, error_columns, evaluate
-from aenet_ray.training.history import Row, write_json
+from aenet_ray.training.history import Row
 from aenet_ray.training.loggers import LOGGERS, finite
 from aenet_ray.training.spec import RunSpec
 from aenet_ray.training.state import TrainState

@@ -18,6 +18,7 @@ from ray.train.torch import TorchConfig
 
 from aenet_ray import errors
 from aenet_ray.errors import AenetRayError, ConfigError, TrainingError
+from aenet_ray.files import write_text
 from aenet_ray.training.comm import Comm, Group, Solo
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
 from aenet_ray.training.driver import epoch_printer, first_epoch
@@ -25,7 +26,7 @@ from aenet_ray.training.early_stopping import is_last
 from aenet_ray.training.engine import OnEpoch, run_training
 from aenet_ray.training.history import HistoryTail, Row
 from aenet_ray.training.ray_runtime import ensure_ray, process_age, quiet_ray_logs, torch_trainer
-from aenet_ray.training.spec import RunSpec, write_text
+from aenet_ray.training.spec import RunSpec
 
 logger = logging.getLogger(__name__)
 

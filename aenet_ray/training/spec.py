@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import TrainingError
 from aenet_ray.features.store import FeatureStore
+from aenet_ray.files import write_text
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.structure import IntArray
@@ -125,10 +124,3 @@ class RunSpec:
 
 def torch_dtype(precision: str, default: torch.dtype) -> torch.dtype:
     return {"float32": torch.float32, "float64": torch.float64}.get(precision, default)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content at once."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -14,9 +14,9 @@ from typing import Any
 
 from aenet_ray.errors import ConfigError, TrainingError
 from aenet_ray.experiment import ExperimentConfig
+from aenet_ray.files import write_text
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.training.run_folder import SPEC
-from aenet_ray.training.spec import write_text
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.space import check_space, draw, trial_config, with_values
 from aenet_ray.tuning.splits import SharedSplit, folds, leave_one_source_out, one_split

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from aenet_ray.errors import TrainingError
+from aenet_ray.files import write_text
 from aenet_ray.training.history import HistoryTail, Row
-from aenet_ray.training.spec import write_text
 from aenet_ray.tuning.importance import setting_importance
 from aenet_ray.tuning.plan import TRIALS, Search
 from aenet_ray.tuning.trial import ERROR, read_note

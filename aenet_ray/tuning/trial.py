@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from aenet_ray.errors import AenetRayError
+from aenet_ray.files import write_text
 from aenet_ray.training import checkpoint
 from aenet_ray.training.comm import Solo
 from aenet_ray.training.driver import choose_device
 from aenet_ray.training.engine import run_training
 from aenet_ray.training.history import HistoryTail, Row
 from aenet_ray.training.run_folder import SPEC
-from aenet_ray.training.spec import RunSpec, write_text
+from aenet_ray.training.spec import RunSpec
 from aenet_ray.tuning.plan import Search
 from aenet_ray.workflow import begin
 
