@@ -51,6 +51,7 @@ RAY_FILES = {
     "training/ray_local.py",
     "training/ray_runtime.py",
     "training/launch.py",
+    "training/trials.py",
     "tuning/launch.py",
     "tuning/searchers.py",
     "tuning/watch.py",

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import torch
@@ -31,14 +30,21 @@ from aenet_ray.features.locks import held
 from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
 from aenet_ray.training.config import RunConfig, ScalingConfig
 from aenet_ray.training.launch import check_resources, train_on_ray
+from aenet_ray.training.trials import (
+    PATIENCE,
+    TrialWatch,
+    held_by_one,
+    run_trials,
+    trials_at_a_time,
+    with_resources,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 logger = logging.getLogger(__name__)
 
 STATE = "ray"
-HELD = {"memory": 1e6}
-"""What Tune's process of a trial of several workers holds: something, and no CPU."""
-PATIENCE = 30.0
-"""Seconds without a word after which we say what is waited for."""
 
 
 def solo_trial(sampled: dict[str, Any], directory: str, threads: int) -> None:
@@ -112,7 +118,7 @@ def check_trials_fit(committee: TorchCommitteeConfig, scaling: ScalingConfig) ->
     if scaling.num_workers > 1:
         check_resources(scaling)
         return
-    need = _held(committee, scaling)
+    need = held_by_one(scaling, committee.gpus_per_trial)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(all(node.get(kind, 0) >= amount for kind, amount in need.items()) for node in nodes):
         return
@@ -124,17 +130,9 @@ def check_trials_fit(committee: TorchCommitteeConfig, scaling: ScalingConfig) ->
     )
 
 
-def _held(committee: TorchCommitteeConfig, scaling: ScalingConfig) -> dict[str, float]:
-    return {"CPU": float(scaling.cpus_per_worker)} | ({"GPU": committee.gpus_per_trial} if scaling.use_gpu else {})
-
-
 def concurrency(committee: TorchCommitteeConfig, scaling: ScalingConfig) -> int:
     """Trials at a time: as many as the cluster holds, at most ``max_parallel`` where it is given."""
-    total, n = ray.cluster_resources(), scaling.num_workers
-    fits = total.get("CPU", 0) // (n * scaling.cpus_per_worker)
-    if scaling.use_gpu:
-        fits = min(fits, total.get("GPU", 0) // (n if n > 1 else committee.gpus_per_trial))
-    fits = max(int(fits), 1)
+    fits = trials_at_a_time(scaling, committee.gpus_per_trial)
     return min(fits, committee.max_parallel) if "max_parallel" in committee.model_fields_set else fits
 
 
@@ -184,12 +182,7 @@ def train_on_tune(
             verbose=0,
         ),
     )
-    try:
-        tuner.fit()
-    except AenetRayError:
-        raise
-    except Exception as error:
-        raise TrainingError(f"{folder}: the committee's trials failed: {error}") from error
+    run_trials(tuner, folder, "the committee's trials")
     if any(metadata.members[i].status == "pending" for group in groups for i in group):
         raise KeyboardInterrupt  # Tune takes an interrupt for an end like any other
 
@@ -198,9 +191,9 @@ def _trainable(folder: Path, committee: TorchCommitteeConfig, scaling: ScalingCo
     if scaling.num_workers > 1:
         settings = {"scaling": scaling.model_dump(), "max_failures": run.max_failures}
         function = tune.with_parameters(trainer_trial, directory=str(folder), **settings)
-        return tune.with_resources(function, tune.PlacementGroupFactory([HELD]))
-    function = tune.with_parameters(solo_trial, directory=str(folder), threads=scaling.cpus_per_worker)
-    return tune.with_resources(function, tune.PlacementGroupFactory([_held(committee, scaling)]))
+    else:
+        function = tune.with_parameters(solo_trial, directory=str(folder), threads=scaling.cpus_per_worker)
+    return with_resources(function, scaling, committee.gpus_per_trial)
 
 
 def _name(trial: Any) -> str:
@@ -209,7 +202,7 @@ def _name(trial: Any) -> str:
     return f"member_{first:03d}" if first == last else f"members_{first:03d}-{last:03d}"
 
 
-class Watch(tune.Callback):
+class Watch(TrialWatch):
     """Shows the members, and tells of those that ended.
 
     Args:
@@ -219,21 +212,24 @@ class Watch(tune.Callback):
     def __init__(
         self, board: Board, ended: Callable[[TorchCommitteeMember], None], folder: Path, workers: int, *, show: bool
     ) -> None:
-        self.board, self.ended, self.folder, self.workers, self.show = board, ended, folder, workers, show
-        self.heard = self.said = self.looked = time.monotonic()
-        self.live: Any = None
+        super().__init__(show)
+        self.board, self.ended, self.folder, self.workers = board, ended, folder, workers
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"live": None, "ended": None}
+        return super().__getstate__() | {"ended": None}
 
-    def setup(self, *_: Any, **__: Any) -> None:
-        self.heard = self.said = self.looked = time.monotonic()
-        if self.show and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
+    def look(self) -> bool:
+        return self.board.look()
 
-            self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
-            self.live.start()
+    def table(self) -> Table:
+        return self.board.table()
+
+    def status(self) -> str:
+        return self.board.status()
+
+    def doing(self, running: list[Any]) -> list[str]:
+        doing = "its next epoch" if self.workers == 1 else f"its {self.workers} workers, or their next epoch"
+        return [f"waiting for {t}: {doing}, for {PATIENCE:.0f} s and more" for t in running]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._set(trial, "running")
@@ -248,27 +244,6 @@ class Watch(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         said = [line for line in (getattr(trial, "pickled_error_file", None) and _last_line(trial),) if line]
         self._end(trial, f"its process died, {trial.num_failures} times{': ' + said[0] if said else ''}")
-
-    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        now = time.monotonic()
-        if now - self.looked > 0.5:
-            self.looked = now
-            if self.board.look():
-                self.heard = now
-            if self.live is not None:
-                self.live.update(self.board.table(), refresh=True)
-        if self.live is None and self.show and now - self.said > PATIENCE:
-            self.said = now
-            logger.info("%s", self.board.status())
-        if now - self.heard > PATIENCE:
-            self.heard = now
-            for text in self._waited_for(trials):
-                logger.warning("%s", text)
-
-    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        if self.live is not None:
-            self.live.stop()
-            self.live = None
 
     def _set(self, trial: Any, state: str) -> None:
         self.heard = time.monotonic()
@@ -288,16 +263,6 @@ class Watch(tune.Callback):
                 member.write_summary(self.folder)
             line.state = member.status
             self.ended(member)
-
-    def _waited_for(self, trials: list[Any]) -> list[str]:
-        running = [t for t in trials if t.status == "RUNNING"]
-        doing = "its next epoch" if self.workers == 1 else f"its {self.workers} workers, or their next epoch"
-        if running:
-            return [f"waiting for {t}: {doing}, for {PATIENCE:.0f} s and more" for t in running]
-        free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
-        there = ", ".join(f"{v:g} {k}" for k, v in free.items()) or "nothing"
-        n = sum(t.status == "PENDING" for t in trials)
-        return [f"waiting for resources for {n} trials; free are {there}"] if n else []
 
 
 def _last_line(trial: Any) -> str:

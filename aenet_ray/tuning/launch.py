@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
-from aenet_ray.errors import AenetRayError, TrainingError
+from aenet_ray.errors import AenetRayError
 from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
 from aenet_ray.training.config import ScalingConfig
 from aenet_ray.training.history import Row
 from aenet_ray.training.launch import check_resources, train_on_ray
+from aenet_ray.training.trials import run_trials, trials_at_a_time, with_resources
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.searchers import ENTRY, flat, flat_entries, make_scheduler, make_searcher
 from aenet_ray.tuning.trial import Told, Trial, prepare_trial, train_trial
@@ -32,8 +32,6 @@ from aenet_ray.tuning.watch import Watch, open_trials, tracker_callbacks
 logger = logging.getLogger(__name__)
 
 STATE = "ray"
-HELD = {"memory": 1e6}
-"""What Tune's process of a trial of several workers holds: something, and no CPU."""
 
 
 def solo_trial(sampled: dict[str, Any], folder: str, threads: int, use_gpu: bool) -> None:
@@ -119,12 +117,7 @@ def trial_scaling(search: Search) -> ScalingConfig:
 
 def concurrency(search: Search) -> int:
     """Trials at a time: as many as the cluster holds, at most those asked for."""
-    scaling, total = trial_scaling(search), ray.cluster_resources()
-    n = scaling.num_workers
-    fits = total.get("CPU", 0) // (n * scaling.cpus_per_worker)
-    if scaling.use_gpu:
-        fits = min(fits, total.get("GPU", 0) // (n if n > 1 else search.tune.gpus_per_trial))
-    fits = max(int(fits), 1)
+    fits = trials_at_a_time(trial_scaling(search), search.tune.gpus_per_trial)
     wanted = search.tune.max_concurrent or fits
     if wanted > fits:
         logger.info("tune.max_concurrent is %d, the cluster holds %d trials at a time", wanted, fits)
@@ -133,17 +126,13 @@ def concurrency(search: Search) -> int:
 
 def trainable(search: Search) -> Any:
     """The function of a trial, and what it holds."""
-    scaling = trial_scaling(search)
+    scaling, folder = trial_scaling(search), str(search.folder)
     if scaling.num_workers > 1:
-        function = tune.with_parameters(group_trial, folder=str(search.folder))
-        return tune.with_resources(function, tune.PlacementGroupFactory([HELD]))
-    function = tune.with_parameters(
-        solo_trial, folder=str(search.folder), threads=scaling.cpus_per_worker, use_gpu=scaling.use_gpu
-    )
-    held: dict[str, float] = {"CPU": scaling.cpus_per_worker}
-    if scaling.use_gpu:
-        held["GPU"] = search.tune.gpus_per_trial
-    return tune.with_resources(function, tune.PlacementGroupFactory([held]))
+        function = tune.with_parameters(group_trial, folder=folder)
+    else:
+        settings = {"threads": scaling.cpus_per_worker, "use_gpu": scaling.use_gpu}
+        function = tune.with_parameters(solo_trial, folder=folder, **settings)
+    return with_resources(function, scaling, search.tune.gpus_per_trial)
 
 
 def check_trials_fit(search: Search) -> None:
@@ -173,12 +162,7 @@ def run_search(search: Search, *, show_progress: bool) -> None:
             run_config=_run_config(search, show_progress),
         )
     began = time.time()
-    try:
-        tuner.fit()
-    except AenetRayError:
-        raise
-    except Exception as error:
-        raise TrainingError(f"{search.folder}: the search failed: {error}") from error
+    run_trials(tuner, search.folder, "the search")
     if open_trials(search.folder, began):  # Tune takes an interrupt for an end like any other
         raise KeyboardInterrupt
 

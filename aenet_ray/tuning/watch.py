@@ -1,4 +1,4 @@
-"""How a search goes: a line of JSON for everything that happens, one quiet table, and what is waited for."""
+"""How a search goes: a line of JSON for everything that happens, and what the trials are doing."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
 from ray.tune import Callback
 
+from aenet_ray.training.trials import PATIENCE, TrialWatch
 from aenet_ray.tuning.events import EVENTS, read_events
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.progress import TrialLine, progress_table, status_line, trial_text
 from aenet_ray.tuning.searchers import flat
 from aenet_ray.tuning.trial import Trial, read_note
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 logger = logging.getLogger(__name__)
 
-PATIENCE = 30.0
-"""Seconds without a word after which we say what is waited for."""
 
-
-class Watch(Callback):
-    """Writes ``events.jsonl`` and shows the trials: a table that renews itself on a terminal, else a line for each
-    trial that ends and one every half minute.
+class Watch(TrialWatch):
+    """Writes ``events.jsonl``, and a line for each trial that ends.
 
     Args:
         folder: Of the search.
@@ -37,14 +36,10 @@ class Watch(Callback):
     """
 
     def __init__(self, folder: Path, metric: str, sign: float, workers: int, show: bool = True) -> None:
-        self.folder, self.metric, self.sign, self.workers, self.show = folder, metric, sign, workers, show
+        super().__init__(show)
+        self.folder, self.metric, self.sign, self.workers = folder, metric, sign, workers
         self.lines: dict[str, TrialLine] = {}
         self.changed: dict[str, float] = {}
-        self.said = self.heard = time.monotonic()
-        self.live: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"live": None}
 
     def get_state(self) -> dict[str, Any]:
         return {"lines": self.lines}
@@ -53,14 +48,14 @@ class Watch(Callback):
         self.lines = state["lines"]
 
     def setup(self, *_: Any, **__: Any) -> None:
-        self.said = self.heard = time.monotonic()
+        super().setup()
         self.changed = {}
-        if self.show and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
 
-            self.live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
-            self.live.start()
+    def table(self) -> Table:
+        return progress_table(list(self.lines.values()), self.metric, self.sign)
+
+    def status(self) -> str:
+        return status_line(list(self.lines.values()), self.metric, self.sign)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         known, line = Trial.of(flat(trial.config)), self._line(trial)
@@ -85,24 +80,6 @@ class Watch(Callback):
         self._write("retry", trial)
         logger.warning("%s: its process died; it is started again and goes on from its checkpoint", trial)
 
-    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        now = time.monotonic()
-        if self.live is not None and now - self.said > 0.5:
-            self.live.update(progress_table(list(self.lines.values()), self.metric, self.sign), refresh=True)
-            self.said = now
-        elif self.live is None and self.show and now - self.said > PATIENCE:
-            logger.info("%s", status_line(list(self.lines.values()), self.metric, self.sign))
-            self.said = now
-        if now - self.heard > PATIENCE:
-            self.heard = now
-            for text in self._waited_for(trials):
-                logger.warning("%s", text)
-
-    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        if self.live is not None:
-            self.live.stop()
-            self.live = None
-
     def _ended(self, trial: Any) -> str:
         folder = self.folder / "trials" / str(trial)
         return "finished" if (folder / "model.pt").exists() else "stopped"
@@ -124,10 +101,8 @@ class Watch(Callback):
         with (self.folder / EVENTS).open("a") as file:
             file.write(text + "\n")
 
-    def _waited_for(self, trials: list[Any]) -> list[str]:
-        """What each trial that should be going is doing, if nothing was heard for a while."""
+    def doing(self, running: list[Any]) -> list[str]:
         now, texts = time.monotonic(), []
-        running = [t for t in trials if t.status == "RUNNING"]
         for trial in running:
             stage = read_note(self.folder / "trials" / str(trial)).get("stage", "start of its process")
             doing = {"features": "features of its descriptor", "training": "next epoch"}.get(stage, stage)
@@ -135,11 +110,6 @@ class Watch(Callback):
             if doing == "next epoch" and self.workers > 1 and not self._line(trial).epoch:
                 doing = f"{self.workers} workers, or their first epoch"
             texts.append(f"waiting for {trial}: {doing}, for {waited:.0f} s")
-        pending = [t for t in trials if t.status == "PENDING"]
-        if pending and not running:
-            free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
-            held = ", ".join(f"{v:g} {k}" for k, v in free.items()) or "nothing"
-            texts.append(f"waiting for {len(pending)} trials to start; free for them: {held}")
         return texts
 
 

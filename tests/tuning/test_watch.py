@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from aenet_ray.tuning import watch as module
+from aenet_ray.training import trials as module
 from aenet_ray.tuning.progress import TrialLine, progress_table, status_line
 from aenet_ray.tuning.trial import Trial, note
 from aenet_ray.tuning.watch import Watch
