@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -153,6 +154,22 @@ class ExperimentConfig(Config):
         values = self.model_dump(mode="json")
         values["training"] = self.training.to_dict()
         return values
+
+
+def split_group(
+    values: Mapping[str, Any], name: str, where: str, example: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run's file, as read, apart: what a run needs, and a group that is for something else; empty if it is not there.
+
+    Raises:
+        ConfigError: The group is no mapping.
+    """
+    group = values.get(name)
+    if group is not None and not isinstance(group, dict):
+        raise ConfigError(
+            f"{where}: {name}: holds {type(group).__name__}, expected a group of settings such as {example}."
+        )
+    return {k: v for k, v in values.items() if k != name}, dict(group or {})
 
 
 def environment() -> dict[str, str]:

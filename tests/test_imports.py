@@ -34,7 +34,9 @@ ROAD = [
     {"selection"},
     {"calculators"},
     {"experiment"},
+    {"run_data"},
     {"workflow", "conversion"},
+    {"committee_workflow"},
     {"tuning"},
     {"cli"},
 ]

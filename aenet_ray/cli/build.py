@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from aenet_ray.cli.arguments import add_on_error
 from aenet_ray.cli.main import COMMANDS
 
 
@@ -17,13 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("files", nargs="+", metavar="FILES", help="structure files, tar archives, directories")
     parser.add_argument("-o", "--output", required=True, metavar="data.h5", help="the store to write")
-    parser.add_argument(
-        "--on-error",
-        choices=("raise", "skip"),
-        default="raise",
-        help="stop at the first structure that cannot be used (default), or leave it out and list it in "
-        "<output>.skipped.csv",
-    )
+    add_on_error(parser, "the first structure", "<output>.skipped.csv")
     parser.add_argument(
         "--workers", type=int, default=None, help="processes that parse; 0 for none. Default: by the size of the input"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from aenet_ray.cli.arguments import add_on_error
 from aenet_ray.cli.main import COMMANDS
 
 
@@ -13,8 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help=COMMANDS["convert"],
         description="Write a file of aenet-python anew. Training HDF5 and TrnSet files (text, HDF5) become structure "
         "stores, model.pt and checkpoints become ours, as do potentials of ænet. Nothing in the old file is run: one "
-        "that holds more than data "
-        "is refused. Features are compared with ours, not taken over.",
+        "that holds more than data is refused. Features are compared with ours, not taken over.",
     )
     parser.add_argument(
         "input",
@@ -24,13 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         ".nn.ascii), one a species, or their folder",
     )
     parser.add_argument("-o", "--output", required=True, metavar="NEW", help="the file to write")
-    parser.add_argument(
-        "--on-error",
-        choices=("raise", "skip"),
-        default="raise",
-        help="stop at the first structure that cannot be used (default), or leave it out and list it in "
-        "NEW.skipped.csv",
-    )
+    add_on_error(parser, "the first structure", "NEW.skipped.csv")
     parser.add_argument(
         "--isolated", action="store_true", help="TrnSet: structures without a cell are isolated, not periodic"
     )
@@ -44,7 +38,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--workers", type=int, default=None, help="processes that read; default: by the size of the file"
     )
-    parser.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="warnings and errors only")
     parser.set_defaults(func=run, rest="input")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from aenet_ray.cli.main import COMMANDS
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("evaluate", help="errors of a potential on labelled structures")
+    parser = subparsers.add_parser("evaluate", help=COMMANDS["evaluate"])
     parser.add_argument("model", help="model.pt, a checkpoint, or the folder of a run")
     parser.add_argument("files", nargs="+", help="structures in any readable format, or one structure store")
     parser.add_argument("-o", "--output", default="evaluation", help="folder of table and plots (default: evaluation)")

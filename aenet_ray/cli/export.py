@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from aenet_ray.cli.main import COMMANDS
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("export", help="write ænet's potential, a file a species")
+    parser = subparsers.add_parser("export", help=COMMANDS["export"])
     parser.add_argument("model", help="model.pt, a checkpoint, or the folder of a run")
     parser.add_argument("-o", "--output", default=".", help="folder (default: here)")
     parser.add_argument("--prefix", default="potential", help="files are PREFIX.SPECIES.nn.ascii or .nn")

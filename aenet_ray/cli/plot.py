@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from aenet_ray.cli.main import COMMANDS
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("plot", help="learning curve of a run, finished or going on")
+    parser = subparsers.add_parser("plot", help=COMMANDS["plot"])
     parser.add_argument("run", help="folder of the run, or its history.csv")
     parser.add_argument("-o", "--output", default=None, help="figure to write (default: report/learning_curve.png)")
     parser.set_defaults(func=run)

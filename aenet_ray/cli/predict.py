@@ -6,12 +6,14 @@ import argparse
 import sys
 from collections import Counter
 
+from aenet_ray.cli.main import COMMANDS
+
 VOIGT = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
 """Components of the stress in the order they are printed."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("predict", help="predict energies, forces and stress of structures")
+    parser = subparsers.add_parser("predict", help=COMMANDS["predict"])
     parser.add_argument("model", help="model.pt, a checkpoint, or the folder of a run")
     parser.add_argument("files", nargs="+", help="structures in any readable format, or a structure store")
     parser.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from aenet_ray.cli.arguments import add_on_error
 from aenet_ray.cli.main import COMMANDS
 
 
@@ -29,12 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--pool", type=int, default=5, metavar="K", help="with --diverse: out of K·N (default: 5)")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="actors on Ray (default: 0, this process)")
     parser.add_argument("--device", help="where the members compute without workers, such as cuda")
-    parser.add_argument(
-        "--on-error",
-        choices=("raise", "skip"),
-        default="raise",
-        help="stop at a candidate that cannot be used (default), or leave it out and list it in <output>.skipped.csv",
-    )
+    add_on_error(parser, "a candidate", "<output>.skipped.csv")
     parser.add_argument("--calibrated", action="store_true", help="scale uncertainties by the committee's calibration")
     parser.add_argument("--restart", action="store_true", help="forget the progress of an earlier call")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")

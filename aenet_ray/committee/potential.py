@@ -29,6 +29,7 @@ from aenet_ray.potential import TorchANNPotential, input_features
 from aenet_ray.structures.structure import Structure
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
 from aenet_ray.training.prepare import Split
+from aenet_ray.training.run_folder import ray_for_trials, run_path
 from aenet_ray.training.spec import torch_dtype
 
 DEFAULT_FOLDER = "committee_run"
@@ -126,7 +127,7 @@ class TorchCommitteePotential:
             "resolved_test_dataset": None if test_dataset is None else described(test_dataset),
         }
         run = run or RunConfig()
-        with ray_for_trials(committee, scaling):
+        with _ray_for(committee, scaling):
             features = input_features(data, self.descriptor, config, folder, scaling)
             members = prepare_members(directory, plans, known, features, model, config, run, split, data.ids)
             metadata = CommitteeMetadata(directory, members, mode, settings)
@@ -341,15 +342,12 @@ def _given(committee: TorchCommitteeConfig | None) -> TorchCommitteeConfig:
 
 
 @contextmanager
-def ray_for_trials(committee: TorchCommitteeConfig, scaling: ScalingConfig | None) -> Iterator[None]:
+def _ray_for(committee: TorchCommitteeConfig, scaling: ScalingConfig | None) -> Iterator[None]:
     """One Ray for featurizing and training, looked at before anything is made; nothing where there is no scaling."""
     if scaling is None:
         yield
         return
-    from aenet_ray.ray_session import ensure_ray
-
-    # Trials of several workers are trainers, and what frees the workers of one that is stopped asks Ray's dashboard.
-    with ensure_ray(scaling.num_workers * scaling.cpus_per_worker, dashboard=scaling.num_workers > 1):
+    with ray_for_trials(scaling):
         from aenet_ray.committee.launch import check_trials_fit
 
         check_trials_fit(committee, scaling)
@@ -361,7 +359,7 @@ def _folder(committee: TorchCommitteeConfig, run: RunConfig | None) -> Path:
     if committee.output_dir is not None:
         return Path(committee.output_dir).absolute()
     if run is not None and run.name is not None:
-        return Path(run.storage_path).absolute() / run.name
+        return run_path(run)
     return Path(DEFAULT_FOLDER).absolute()
 
 

@@ -14,11 +14,11 @@ from aenet_ray.training.config import RunConfig, ScalingConfig
 SPEC = "run.json"
 
 
-def new_run_dir(run: RunConfig) -> Path:
-    """Folder of a new run, absolute: workers have other working directories.
+def run_path(run: RunConfig) -> Path:
+    """Folder of a run, absolute: workers have other working directories. One without a name is named after the time.
 
     Raises:
-        TrainingError: It cannot be made; or it holds a run or none, against ``run.resume``.
+        TrainingError: It would lie in a copy of the working directory that Ray deletes.
     """
     if "working_dir_files" in str(Path.cwd()) and not Path(run.storage_path).is_absolute():
         raise TrainingError(
@@ -26,7 +26,16 @@ def new_run_dir(run: RunConfig) -> Path:
             "deletes. Give an absolute path that all nodes share: run.storage_path=/shared/runs."
         )
     name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    path = Path(run.storage_path).absolute() / name
+    return Path(run.storage_path).absolute() / name
+
+
+def new_run_dir(run: RunConfig) -> Path:
+    """Folder of a new run, made.
+
+    Raises:
+        TrainingError: As of ``run_path``; it cannot be made; or it holds a run or none, against ``run.resume``.
+    """
+    path = run_path(run)
     holds_run(path, run.resume)  # before anything is made or touched
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -66,3 +75,11 @@ def ray_for(scaling: ScalingConfig | None, warm: Sequence[str] = ()) -> Abstract
     from aenet_ray.ray_session import ensure_ray
 
     return ensure_ray(scaling.num_workers * scaling.cpus_per_worker, warm=warm)
+
+
+def ray_for_trials(scaling: ScalingConfig) -> AbstractContextManager[Any]:
+    """One Ray for featurizing and for trials on Ray Tune that have these workers each."""
+    from aenet_ray.ray_session import ensure_ray
+
+    # Trials of several workers are trainers, and what frees the workers of one that is stopped asks Ray's dashboard.
+    return ensure_ray(scaling.num_workers * scaling.cpus_per_worker, dashboard=scaling.num_workers > 1)

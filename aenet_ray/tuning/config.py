@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from aenet_ray.config import Config
-from aenet_ray.errors import ConfigError
 from aenet_ray.training.history import COLUMNS
 from aenet_ray.tuning.domains import Domain, parse_domain
 
@@ -139,17 +138,3 @@ class TuneConfig(Config):
     def sign(self) -> float:
         """Times the metric: less is better."""
         return 1.0 if self.mode == "min" else -1.0
-
-
-def split_file_values(values: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A run's file, as read, apart: what a run needs, and its ``tune`` group.
-
-    Raises:
-        ConfigError: The group is no mapping.
-    """
-    tune = values.get("tune")
-    if tune is None:
-        tune = {}
-    if not isinstance(tune, dict):
-        raise ConfigError(f"{where}: tune: holds {type(tune).__name__}, expected a group of settings such as space.")
-    return {k: v for k, v in values.items() if k != "tune"}, dict(tune)

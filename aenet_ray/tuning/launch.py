@@ -20,7 +20,6 @@ from ray import tune
 
 from aenet_ray.errors import AenetRayError
 from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
-from aenet_ray.training.config import ScalingConfig
 from aenet_ray.training.history import Row
 from aenet_ray.training.launch import check_resources, train_on_ray
 from aenet_ray.training.trials import run_trials, trials_at_a_time, with_resources
@@ -48,8 +47,6 @@ def group_trial(sampled: dict[str, Any], folder: str) -> None:
     search = Search.load(Path(folder))
     trial = _this_trial(sampled)
     told = Told(search, trial, _report(search))
-    scaling = search.base_config.scaling
-    assert scaling is not None
     stopped = threading.Event()
 
     def on_epoch(row: Row, last: bool) -> None:
@@ -64,7 +61,7 @@ def group_trial(sampled: dict[str, Any], folder: str) -> None:
         told.last_row()
         run = search.config(trial.index, trial.values, trial.split).run
         run = run.model_copy(update={"max_failures": search.tune.max_failures})
-        train_on_ray(run_dir, scaling, run, show_progress=False, on_epoch=on_epoch)
+        train_on_ray(run_dir, search.scaling, run, show_progress=False, on_epoch=on_epoch)
         told.last_row()
     except AenetRayError as error:
         if not stopped.is_set():
@@ -111,13 +108,9 @@ def _of_another(trial: Trial) -> Path | None:
     return found[0] if found and found[0].parent.name != str(trial.index) else None
 
 
-def trial_scaling(search: Search) -> ScalingConfig:
-    return search.base_config.scaling or ScalingConfig()
-
-
 def concurrency(search: Search) -> int:
     """Trials at a time: as many as the cluster holds, at most those asked for."""
-    fits = trials_at_a_time(trial_scaling(search), search.tune.gpus_per_trial)
+    fits = trials_at_a_time(search.scaling, search.tune.gpus_per_trial)
     wanted = search.tune.max_concurrent or fits
     if wanted > fits:
         logger.info("tune.max_concurrent is %d, the cluster holds %d trials at a time", wanted, fits)
@@ -126,7 +119,7 @@ def concurrency(search: Search) -> int:
 
 def trainable(search: Search) -> Any:
     """The function of a trial, and what it holds."""
-    scaling, folder = trial_scaling(search), str(search.folder)
+    scaling, folder = search.scaling, str(search.folder)
     if scaling.num_workers > 1:
         function = tune.with_parameters(group_trial, folder=folder)
     else:
@@ -139,7 +132,7 @@ def check_trials_fit(search: Search) -> None:
     """Raises:
     ConfigError: The cluster can never hold a trial; said before anything is waited for.
     """
-    check_resources(trial_scaling(search))
+    check_resources(search.scaling)
 
 
 def run_search(search: Search, *, show_progress: bool) -> None:
@@ -180,7 +173,7 @@ def _tune_config(search: Search) -> Any:
         max_concurrent_trials=concurrency(search) if own else None,
         time_budget_s=settings.time_budget_s,
         # A trainer that is stopped ends with the process that started it.
-        reuse_actors=trial_scaling(search).num_workers == 1,
+        reuse_actors=search.scaling.num_workers == 1,
         trial_name_creator=_name,
         trial_dirname_creator=_name,
     )
@@ -198,7 +191,7 @@ def _name(trial: Any) -> str:
 
 def _run_config(search: Search, show_progress: bool) -> Any:
     callbacks: list[Any] = [
-        Watch(search.folder, search.tune.metric, search.tune.sign, trial_scaling(search).num_workers, show_progress)
+        Watch(search.folder, search.tune.metric, search.tune.sign, search.scaling.num_workers, show_progress)
     ]
     callbacks += tracker_callbacks(search)
     return tune.RunConfig(

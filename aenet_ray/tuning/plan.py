@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import json
 import logging
 import secrets
@@ -15,12 +14,13 @@ from typing import Any
 from aenet_ray.errors import ConfigError, TrainingError
 from aenet_ray.experiment import ExperimentConfig
 from aenet_ray.files import write_text
+from aenet_ray.run_data import structures_of
 from aenet_ray.structures.store import StructureStore
-from aenet_ray.training.run_folder import SPEC
+from aenet_ray.training.config import ScalingConfig
+from aenet_ray.training.run_folder import SPEC, run_path
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.space import check_space, draw, trial_config, with_values
 from aenet_ray.tuning.splits import SharedSplit, folds, leave_one_source_out, one_split
-from aenet_ray.workflow import structures_of
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,11 @@ class Search:
     @property
     def base_config(self) -> ExperimentConfig:
         return ExperimentConfig.from_mapping(self.base)
+
+    @property
+    def scaling(self) -> ScalingConfig:
+        """What a trial has."""
+        return self.base_config.scaling or ScalingConfig()
 
     @property
     def max_epochs(self) -> int:
@@ -173,8 +178,7 @@ def open_search(values: Mapping[str, Any], tune: TuneConfig) -> Search:
     """
     config = check_search(values, tune)
     run = config.run
-    name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    folder = Path(run.storage_path).absolute() / name
+    folder = run_path(run)
     there = (folder / SEARCH).exists()
     if run.resume == "must" and not there:
         raise TrainingError(f"{folder}: no search to resume (run.resume is 'must').")

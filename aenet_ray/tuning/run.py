@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aenet_ray.config import read_yaml
 from aenet_ray.errors import ConfigError
-from aenet_ray.experiment import ExperimentConfig
+from aenet_ray.experiment import ExperimentConfig, split_group
 from aenet_ray.potential import make_features
-from aenet_ray.tuning.config import TuneConfig, split_file_values
+from aenet_ray.training.run_folder import ray_for_trials
+from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.domains import Domain
 from aenet_ray.tuning.plan import Search, open_search
 from aenet_ray.tuning.report import write_figures
@@ -53,8 +53,8 @@ def _values(experiment: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if isinstance(experiment, ExperimentConfig):
         return experiment.to_dict(), {}
     if isinstance(experiment, Mapping):
-        return split_file_values(dict(experiment), "experiment")
-    return split_file_values(read_yaml(experiment), str(experiment))
+        return split_group(experiment, "tune", "experiment", "space")
+    return split_group(read_yaml(experiment), "tune", str(experiment), "space")
 
 
 def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:
@@ -65,7 +65,7 @@ def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:
         check_packages(settings.searcher)
     search = open_search(values, settings)
     show = search_shows(values)
-    with _ray(search):
+    with ray_for_trials(search.scaling):
         from aenet_ray.tuning.launch import check_trials_fit, run_search
 
         check_trials_fit(search)
@@ -76,25 +76,14 @@ def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:
     results.write()
     write_figures(results)
     if settings.committee is not None:
-        from aenet_ray.tuning.retrain import train_committee
+        from aenet_ray.tuning.retrain import train_best
 
-        train_committee(results, settings.committee, show_progress=show)
+        train_best(results, settings.committee, show_progress=show)
     return results
 
 
 def search_shows(values: Mapping[str, Any]) -> bool:
     return bool((values.get("training") or {}).get("show_progress", True))
-
-
-@contextmanager
-def _ray(search: Search) -> Iterator[None]:
-    from aenet_ray.ray_session import ensure_ray
-
-    scaling = search.base_config.scaling
-    cpus = 1 if scaling is None else scaling.num_workers * scaling.cpus_per_worker
-    # Trials of several workers are trainers, and what frees the workers of one that is stopped asks Ray's dashboard.
-    with ensure_ray(cpus, dashboard=scaling is not None and scaling.num_workers > 1):
-        yield
 
 
 def make_all_features(search: Search, *, show: bool) -> None:

@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 import yaml
 
-from aenet_ray import workflow
+from aenet_ray import run_data
 from aenet_ray.cli.main import main
 from aenet_ray.errors import StructureError
 from aenet_ray.experiment import DataConfig
 from aenet_ray.features import featurize as featurize_module
 from aenet_ray.potential import TorchANNPotential
+from aenet_ray.run_data import structures_of
 from aenet_ray.structures.ase_io import write_ase
 from aenet_ray.structures.build import build_store
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import Structure
 from aenet_ray.structures.xsf import write_xsf
-from aenet_ray.workflow import structures_of
 
 TIO2 = Path(__file__).parents[2] / "examples" / "data" / "tio2_ci100_xsf.tar.gz"
 
@@ -163,13 +163,13 @@ class TestInputs:
     def built(self, monkeypatch):
         """Names of the files parsed, build after build."""
         calls: list[list[str]] = []
-        original = workflow.build_store
+        original = run_data.build_store
 
         def spy(files, output, *, held_out=(), **options):
             calls.append([Path(f).name for f in (*files, *held_out)])
             return original(files, output, held_out=held_out, **options)
 
-        monkeypatch.setattr(workflow, "build_store", spy)
+        monkeypatch.setattr(run_data, "build_store", spy)
         return calls
 
     @staticmethod

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from searches import TIO2
 
-from aenet_ray.tuning.config import TuneConfig, split_file_values
+from aenet_ray.experiment import split_group
+from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.plan import check_search
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text()
@@ -28,7 +29,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_file_is_a_search(folder):
-    values, group = split_file_values(yaml.safe_load(block("yaml")), "page")
+    values, group = split_group(yaml.safe_load(block("yaml")), "tune", "page", "space")
     check_search(values, TuneConfig.from_mapping(group, "tune"))
 
 
