@@ -11,7 +11,7 @@ from typing import Any, final
 
 from aenet_ray.errors import ConfigError, InputTypeError, StructureError
 from aenet_ray.structures.archives import is_archive, iter_members
-from aenet_ray.structures.readers import Piece, cut, list_directory, read_file, read_structures
+from aenet_ray.structures.readers import Piece, cut, files_of, read_file, read_structures
 from aenet_ray.structures.structure import Structure
 from aenet_ray.structures.xsf import parse_xsf
 
@@ -74,7 +74,7 @@ class FileSources(SourceCollection):
     """Files, of which every frame is an entry; directories stand for their files, archives for their members."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = [name for path in paths for name in _files(os.fspath(path))]
+        self.paths = [name for path in paths for name in files_of(os.fspath(path))]
 
     def __iter__(self) -> Iterator[SourceRecord]:
         for path in self.paths:
@@ -90,10 +90,6 @@ class FileSources(SourceCollection):
                 yield from TarSources(path).pieces()
             else:
                 yield from ((None, piece) for piece in cut(path))
-
-
-def _files(path: str) -> list[str]:
-    return list_directory(path) if os.path.isdir(path) else [path]
 
 
 @final

@@ -17,7 +17,7 @@ from aenet_ray.structures.block import StructureBlock, chunks_by_atoms
 from aenet_ray.structures.checks import MIN_DISTANCE, find_problems
 from aenet_ray.structures.files import file_format
 from aenet_ray.structures.parsing import ParseOptions, Skipped, tasks
-from aenet_ray.structures.readers import Piece, cut, list_directory, parse_piece
+from aenet_ray.structures.readers import Piece, cut, files_of, parse_piece
 from aenet_ray.structures.records import Records
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import IntArray, Structure
@@ -208,8 +208,7 @@ def list_sources(candidates: Any) -> list[Source]:
 
 def _flat(candidates: Any) -> Iterator[Any]:
     if isinstance(candidates, str | os.PathLike):
-        path = os.path.abspath(os.fspath(candidates))
-        yield from list_directory(path) if os.path.isdir(path) else [path]
+        yield from files_of(os.path.abspath(os.fspath(candidates)))
     elif isinstance(candidates, Structure | StructureStore) or hasattr(candidates, "get_chemical_symbols"):
         yield candidates
     elif isinstance(candidates, Sequence):

@@ -100,7 +100,7 @@ def _cut(source: Any) -> Iterator[Piece]:
 def _cut_path(path: str) -> Iterator[Piece]:
     try:
         if os.path.isdir(path):
-            for file in _known_files(path):
+            for file in files_of(path):
                 yield from _cut_path(file)
         else:
             yield from _cut_file(path)
@@ -119,8 +119,15 @@ def list_directory(path: str) -> list[str]:
     return files
 
 
-def _known_files(path: str) -> Iterator[str]:
-    """The files of a directory in known formats; one line says which others there are."""
+def files_of(path: str) -> Iterator[str]:
+    """A file itself, of a directory the files in known formats; one line says which others there are.
+
+    Raises:
+        StructureError: There are none in the directory.
+    """
+    if not os.path.isdir(path):
+        yield path
+        return
     unknown = []
     files = list_directory(path)
     for file in files:

@@ -145,6 +145,14 @@ def test_long_names_are_kept_whole(descriptor, tmp_path):
     assert {metadata[k] for k in ("source_id", "source_kind", "display_name", "name")} == {long}
 
 
+def test_a_folder_stands_for_its_structures(descriptor, tmp_path, files, caplog):
+    """A file beside them that holds none is left out, as everywhere, and told."""
+    (files[0].parent / "README.md").write_text("where these come from")
+    with built(descriptor, tmp_path / "d.h5", [files[0].parent]) as dataset:
+        assert len(dataset) == 11
+    assert "1 of 8 files left out, of no known format: README.md" in caplog.text
+
+
 def test_structures_in_memory_are_sources(descriptor, tmp_path, tio2):
     dataset = built(descriptor, tmp_path / "d.h5", tio2[:3])
     assert [dataset.get_structure_identifier(i) for i in range(3)] == [f"{s.name}#frame=0" for s in tio2[:3]]

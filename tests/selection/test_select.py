@@ -80,6 +80,13 @@ def test_a_folder_of_files(committee, structures, tmp_path):
     assert set(names(found)) <= {s.name for s in structures[:10]}
 
 
+def test_what_is_no_structure_in_a_folder_is_left_out_and_told(committee, structures, tmp_path, caplog):
+    write_ase(structures[:5], tmp_path / "five.extxyz")
+    (tmp_path / "README.md").write_text("five structures")
+    assert select_structures(committee, tmp_path, top=3, progress=False).n_candidates == 5
+    assert "1 of 2 files left out, of no known format: README.md" in caplog.text
+
+
 def test_all_where_there_are_fewer(committee, structures):
     assert len(select_structures(committee, structures[:5], top=50, progress=False)) == 5
     assert len(select_structures(committee, structures[:5], top=50, diverse=True, progress=False)) == 5
