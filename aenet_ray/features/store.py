@@ -84,7 +84,10 @@ class FeatureStore:
         try:
             index: dict[str, Any] = json.loads((self.path / "index.json").read_text())
         except FileNotFoundError:
-            raise StoreError(f"{self.path}: no feature store here (no index.json); run featurize first.") from None
+            raise StoreError(
+                f"{self.path}: no feature store here (no index.json); run featurize first, or start the run again with "
+                "run.resume=auto, which makes it."
+            ) from None
         except ValueError as error:
             raise StoreError(f"{self.path / 'index.json'}: damaged: {error}; delete it and featurize.") from None
         if index.get("schema") != SCHEMA:
@@ -110,7 +113,7 @@ class FeatureStore:
         return self.n_structures
 
     def _column(self, name: str) -> np.ndarray:
-        return gather.plain(np.load(self.path / f"{name}.npy", mmap_mode="r"))
+        return _mapped(self.path / f"{name}.npy")
 
     @cached_property
     def n_atoms(self) -> NDArray[np.int32]:
@@ -140,11 +143,7 @@ class FeatureStore:
         """A column of a shard as an ordinary array over mapped pages; kept open."""
         key = (number, name)
         if key not in self._maps:
-            path = self.path / f"shard_{number:06d}" / f"{name}.npy"
-            try:
-                self._maps[key] = gather.plain(np.load(path, mmap_mode="r"))
-            except (OSError, ValueError) as error:
-                raise StoreError(f"{path}: cannot be read ({error}); featurize again to rebuild it.") from None
+            self._maps[key] = _mapped(self.path / f"shard_{number:06d}" / f"{name}.npy")
         return self._maps[key]
 
     def _first(self, number: int) -> IntArray:
@@ -292,3 +291,15 @@ class FeatureStore:
                 minimum = np.minimum(minimum, part[:, 2].min(axis=0))
                 maximum = np.maximum(maximum, part[:, 3].max(axis=0))
         return FeatureMoments(int(self.n_atoms[ids].sum()), total, squares, minimum, maximum)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A file of the entry as an ordinary array over mapped pages.
+
+    Raises:
+        StoreError: It is gone or damaged.
+    """
+    try:
+        return gather.plain(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); featurize again to rebuild it.") from None
