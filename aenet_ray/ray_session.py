@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from aenet_ray.errors import TrainingError
+from aenet_ray.waiting import saying
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,8 @@ def ensure_ray(
     if quiet:
         quiet_ray_logs()
     with _token_of_our_own() if local else contextlib.nullcontext():
-        _connect(local, num_cpus, quiet, (*WARM_IMPORTS, *warm), dashboard)
+        with saying(lambda: "a local Ray to start" if local else f"the cluster at {os.environ['RAY_ADDRESS']}"):
+            _connect(local, num_cpus, quiet, (*WARM_IMPORTS, *warm), dashboard)
         try:
             session = _session(local, started)
             logger.info(
@@ -257,6 +259,14 @@ def _import_all(names: Sequence[str]) -> None:
     for name in names:
         with contextlib.suppress(Exception):  # shows where it is imported for its use
             importlib.import_module(name)
+
+
+def free_resources() -> str:
+    """What of the cluster nobody holds, such as '1 CPU'."""
+    import ray
+
+    free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
+    return ", ".join(f"{v:g} {k}" for k, v in free.items()) or "nothing"
 
 
 def owns_cluster() -> bool:

@@ -15,7 +15,7 @@ PACKAGE = Path(aenet_ray.__file__).parent
 
 # Modules and packages in the order of the road: each imports only what stands on an earlier line.
 ROAD = [
-    {"errors", "units", "progress", "tables", "background", "files"},
+    {"errors", "units", "progress", "tables", "background", "files", "waiting"},
     {"config", "ray_session"},
     {"legacy"},
     {"structures"},

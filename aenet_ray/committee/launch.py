@@ -30,14 +30,8 @@ from aenet_ray.features.locks import held
 from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
 from aenet_ray.training.config import RunConfig, ScalingConfig
 from aenet_ray.training.launch import check_resources, train_on_ray
-from aenet_ray.training.trials import (
-    PATIENCE,
-    TrialWatch,
-    held_by_one,
-    run_trials,
-    trials_at_a_time,
-    with_resources,
-)
+from aenet_ray.training.trials import TrialWatch, held_by_one, run_trials, trials_at_a_time, with_resources
+from aenet_ray.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingCon
 from aenet_ray.training.history import HistoryTail, line
 from aenet_ray.training.prepare import Split, continues, initial_weights, prepare_run
 from aenet_ray.training.spec import RunSpec
+from aenet_ray.waiting import saying
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ LOG = "train.log"
 Told = Callable[[int, int], None]
 """Member and the epochs it has done."""
 Ended = Callable[[TorchCommitteeMember], None]
+Running = tuple[list[TorchCommitteeMember], int, subprocess.Popen[bytes], list[HistoryTail]]
+"""A process, its members, how often it may be started again, and what they write."""
 
 
 def begun(directory: Path, mode: str) -> CommitteeMetadata | None:
@@ -209,9 +212,15 @@ def _side_by_side(
     ``max_failures`` times, and goes on from its checkpoints."""
     members = CommitteeMetadata.load(directory).members
     waiting = deque(([members[i] for i in group], max_failures) for group in groups)
-    running: list[tuple[list[TorchCommitteeMember], int, subprocess.Popen[bytes], list[HistoryTail]]] = []
+    running: list[Running] = []
     threads = max(1, len(os.sched_getaffinity(0)) // max_parallel) if hasattr(os, "sched_getaffinity") else 1
-    try:
+
+    def waited_for() -> str:
+        return "the next epoch of " + ", ".join(m.member_dir.name for group, *_ in list(running) for m in group)
+
+    with ExitStack() as stack:
+        stack.callback(_stop_all, running)
+        came = stack.enter_context(saying(waited_for))
         while waiting or running:
             while waiting and len(running) < max_parallel:
                 group, left = waiting.popleft()
@@ -221,7 +230,8 @@ def _side_by_side(
             for one in list(running):
                 group, left, process, tails = one
                 for member, tail in zip(group, tails, strict=True):
-                    tail.read()
+                    if tail.read():
+                        came()
                     told(member.member_index, tail.n_rows)
                 if process.poll() is None:
                     continue
@@ -235,9 +245,11 @@ def _side_by_side(
                 for member in group:
                     if member not in again:
                         ended(_ended(directory, member, group[0].member_dir / LOG, process.returncode))
-    finally:
-        for _, _, process, _ in running:
-            _stop(process)
+
+
+def _stop_all(running: Sequence[Running]) -> None:
+    for _, _, process, _ in running:
+        _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

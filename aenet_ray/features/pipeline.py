@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from aenet_ray.errors import AenetRayError, StoreError
 from aenet_ray.features.arrow_blocks import from_table
 from aenet_ray.features.datasource import StructureRanges
 from aenet_ray.features.featurize import Shard, ShardRunner, missing_shards, write_shard
-from aenet_ray.ray_session import ensure_ray
+from aenet_ray.ray_session import ensure_ray, free_resources
 from aenet_ray.structures.store import StructureStore
+from aenet_ray.waiting import saying
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,15 @@ def _records(
             num_cpus=ACTOR_CPUS,
             **NO_RESTARTS,
         )
-        yield from dataset.iter_rows()
+        yield from said(dataset.iter_rows(), f"the next shard of {size} featurizing actors")
+
+
+def said(rows: Iterable[dict[str, Any]], what: str) -> Iterator[dict[str, Any]]:
+    """The rows of a pipeline; what is waited for is said where they are long in coming."""
+    with saying(lambda: f"{what}; free for them: {free_resources()}") as came:
+        for row in rows:
+            came()
+            yield row
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from aenet_ray.features.pipeline import ACTOR_CPUS, ATTEMPTS, NO_RESTARTS, READ_CPUS, data_settings, plain_error
+from aenet_ray.features.pipeline import ACTOR_CPUS, ATTEMPTS, NO_RESTARTS, READ_CPUS, data_settings, plain_error, said
 from aenet_ray.ray_session import ensure_ray
 from aenet_ray.selection.candidates import Source
 from aenet_ray.selection.datasource import CandidateChunks
@@ -82,6 +82,6 @@ def _scored(scorer: Scorer, sources: Sequence[Source], journal: Journal, size: i
             num_cpus=ACTOR_CPUS,
             **NO_RESTARTS,
         )
-        for row in dataset.iter_rows():
+        for row in said(dataset.iter_rows(), f"the next candidates of {size} scoring actors"):
             found: Any = pickle.loads(row["scored"])
             yield found

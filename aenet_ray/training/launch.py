@@ -25,8 +25,9 @@ from aenet_ray.training.driver import epoch_printer, first_epoch
 from aenet_ray.training.early_stopping import is_last
 from aenet_ray.training.engine import OnEpoch, run_training
 from aenet_ray.training.history import HistoryTail, Row
-from aenet_ray.training.ray_runtime import ensure_ray, process_age, quiet_ray_logs, torch_trainer
+from aenet_ray.training.ray_runtime import ensure_ray, free_resources, process_age, quiet_ray_logs, torch_trainer
 from aenet_ray.training.spec import RunSpec
+from aenet_ray.waiting import saying
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def train_on_ray(
         )
         with (
             epoch_printer(spec.epochs, show=show_progress, first=first) as printed,
-            _follow(run_dir, on_epoch or printed, spec),
+            _follow(run_dir, on_epoch or printed, spec, scaling.num_workers),
         ):
             try:
                 trainer.fit()
@@ -196,14 +197,23 @@ class Follower:
 
 
 @contextmanager
-def _follow(run_dir: Path, on_epoch: OnEpoch, spec: RunSpec) -> Iterator[None]:
-    """A follower in a thread of its own."""
+def _follow(run_dir: Path, on_epoch: OnEpoch, spec: RunSpec, workers: int) -> Iterator[None]:
+    """A follower in a thread of its own, which also says what is waited for."""
     follower = Follower(run_dir / "history.csv", on_epoch, spec.epochs, spec.config)
     stop = threading.Event()
 
+    def waited_for() -> str:
+        if follower.begun:
+            return f"epoch {follower.shown + 1} of {workers} workers"
+        return f"{workers} workers to start, or their first epoch; free for them: {free_resources()}"
+
     def follow() -> None:
-        while not stop.wait(0.1):
-            follower.poll()
+        with saying(waited_for) as came:
+            while not stop.wait(0.1):
+                shown = follower.shown
+                follower.poll()
+                if follower.shown != shown:
+                    came()
         follower.poll()
 
     thread = threading.Thread(target=follow, daemon=True)

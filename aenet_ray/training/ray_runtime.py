@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aenet_ray.ray_session import ensure_ray, owns_cluster, process_age, quiet_ray_logs
+from aenet_ray.ray_session import ensure_ray, free_resources, owns_cluster, process_age, quiet_ray_logs
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
-__all__ = ["ensure_ray", "process_age", "quiet_ray_logs", "torch_trainer"]
+__all__ = ["ensure_ray", "free_resources", "process_age", "quiet_ray_logs", "torch_trainer"]
 
 
 def torch_trainer(*args: Any, **kwargs: Any) -> TorchTrainer:

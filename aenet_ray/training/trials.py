@@ -14,14 +14,14 @@ import ray
 from ray import tune
 
 from aenet_ray.errors import AenetRayError, TrainingError
+from aenet_ray.ray_session import free_resources
 from aenet_ray.training.config import ScalingConfig
+from aenet_ray.waiting import PATIENCE
 
 logger = logging.getLogger(__name__)
 
 HELD = {"memory": 1e6}
 """What Tune's process of a trial of several workers holds: something, and no CPU."""
-PATIENCE = 30.0
-"""Seconds without a word after which we say what is waited for."""
 LOOK_SECONDS = 0.5
 
 
@@ -124,6 +124,4 @@ class TrialWatch(tune.Callback):
         pending = sum(t.status == "PENDING" for t in trials)
         if running or not pending:
             return self.doing(running)
-        free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
-        there = ", ".join(f"{v:g} {k}" for k, v in free.items()) or "nothing"
-        return [f"waiting for {pending} trials to start; free for them: {there}"]
+        return [f"waiting for {pending} trials to start; free for them: {free_resources()}"]

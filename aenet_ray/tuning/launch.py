@@ -18,14 +18,14 @@ from typing import Any
 
 from ray import tune
 
-from aenet_ray.errors import AenetRayError
+from aenet_ray.errors import AenetRayError, StoreError
 from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
 from aenet_ray.training.history import Row
-from aenet_ray.training.launch import check_resources, train_on_ray
+from aenet_ray.training.launch import check_resources, train_on_ray, worker_error
 from aenet_ray.training.trials import run_trials, trials_at_a_time, with_resources
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.searchers import ENTRY, flat, flat_entries, make_scheduler, make_searcher
-from aenet_ray.tuning.trial import Told, Trial, prepare_trial, train_trial
+from aenet_ray.tuning.trial import ERROR, Told, Trial, prepare_trial, train_trial
 from aenet_ray.tuning.watch import Watch, open_trials, tracker_callbacks
 
 logger = logging.getLogger(__name__)
@@ -139,10 +139,12 @@ def run_search(search: Search, *, show_progress: bool) -> None:
     """Run the trials that are left, on the Ray that is there.
 
     Raises:
+        StoreError: What all trials share is gone or damaged; the search can go on when it is back.
         TrainingError: Tune itself failed.
         KeyboardInterrupt: It was interrupted, and can go on.
     """
     prepare_tune()
+    (search.folder / ERROR).unlink(missing_ok=True)
     function, state = trainable(search), search.folder / STATE
     if list(state.glob("experiment_state-*.json")) and (state / "tuner.pkl").exists():
         logger.info("going on with the search in %s", search.folder)
@@ -155,7 +157,15 @@ def run_search(search: Search, *, show_progress: bool) -> None:
             run_config=_run_config(search, show_progress),
         )
     began = time.time()
-    run_trials(tuner, search.folder, "the search")
+    try:
+        run_trials(tuner, search.folder, "the search")
+    except AenetRayError as error:
+        if (said := worker_error(search.folder)) is None:
+            raise
+        raise StoreError(
+            f"{said} Put it back as it was; the same command with run.resume=auto then goes on with the search in "
+            f"{search.folder}."
+        ) from error
     if open_trials(search.folder, began):  # Tune takes an interrupt for an end like any other
         raise KeyboardInterrupt
 

@@ -13,19 +13,22 @@ from typing import Any
 
 import torch
 
-from aenet_ray.errors import AenetRayError
+from aenet_ray.errors import AenetRayError, ConfigError, StoreError
 from aenet_ray.files import write_text
+from aenet_ray.structures.store import StructureStore
 from aenet_ray.training import checkpoint
 from aenet_ray.training.comm import Solo
 from aenet_ray.training.driver import choose_device
 from aenet_ray.training.engine import run_training
 from aenet_ray.training.history import HistoryTail, Row
+from aenet_ray.training.prepare import Split
 from aenet_ray.training.run_folder import SPEC
 from aenet_ray.training.spec import RunSpec
 from aenet_ray.tuning.plan import Search
 from aenet_ray.workflow import begin
 
 TRIAL, ERROR = "trial.json", "error.json"
+"""In a trial's folder; an error of what all trials share is in the search's folder."""
 Report = Callable[[dict[str, Any], Path | None], None]
 """Takes a trial's numbers, and the checkpoint that they belong to where the scheduler hands it on."""
 
@@ -57,11 +60,14 @@ def train_trial(
     """Train a trial to its end, in this process.
 
     An error that would come again at every try, such as training that diverges, ends the trial with the worst value
-    of the metric; it stands in the trial's folder.
+    of the metric; it stands in the trial's folder. One of the store that all trials share ends the search.
 
     Args:
         report: Called after every epoch; may raise SystemExit to stop the trial, which keeps its checkpoints.
         inherited: Checkpoint of another trial to go on from, in place of its own.
+
+    Raises:
+        StoreError: What all trials share is gone or damaged.
     """
     torch.set_num_threads(threads)
     run_dir = search.trial_dir(trial.index)
@@ -83,14 +89,24 @@ def prepare_trial(search: Search, trial: Trial, inherited: Path | None = None) -
     (run_dir / ERROR).unlink(missing_ok=True)
     note(run_dir, trial, "features")
     config = search.config(trial.index, trial.values, trial.split)
-    store = search.store
-    split = search.split(trial.split).load(store)
+    store, split = shared_data(search, trial)
     if inherited is not None and (run_dir / SPEC).exists():
         _take_over(run_dir, config.training, inherited)
     else:
         begin(config, run_dir, store, split, None)
     note(run_dir, trial, "training")
     return run_dir
+
+
+def shared_data(search: Search, trial: Trial) -> tuple[StructureStore, Split]:
+    """Raises:
+    StoreError: Store or split is gone, damaged or another one.
+    """
+    try:
+        store = search.store
+        return store, search.split(trial.split).load(store)
+    except ConfigError as error:
+        raise StoreError(str(error)) from None
 
 
 def _take_over(run_dir: Path, training: Any, inherited: Path) -> None:
@@ -126,7 +142,7 @@ class Told:
     than a tenth of the time, since Tune takes some 20 ms to hear of one."""
 
     def __init__(self, search: Search, trial: Trial, report: Report) -> None:
-        self.trial, self.report = trial, report
+        self.folder, self.trial, self.report = search.folder, trial, report
         self.run_dir = search.trial_dir(trial.index)
         self.metric, self.sign = search.tune.metric, search.tune.sign
         self.scheduling = search.tune.scheduling
@@ -161,7 +177,14 @@ class Told:
             self.row(rows[-1])
 
     def failed(self, error: AenetRayError) -> None:
-        write_text(self.run_dir / ERROR, json.dumps({"class": type(error).__name__, "text": str(error)}))
+        """Raises:
+        StoreError: The error is one; the others would all fail of it, too.
+        """
+        ends_all = isinstance(error, StoreError)
+        text = json.dumps({"class": type(error).__name__, "text": str(error)})
+        write_text((self.folder if ends_all else self.run_dir) / ERROR, text)
+        if ends_all:
+            raise error
         rows = HistoryTail(self.run_dir / "history.csv").read()
         epoch = int(rows[-1]["epoch"]) + 2 if rows else 1
         self.report(

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
-from aenet_ray.training.trials import PATIENCE, TrialWatch
+from aenet_ray.training.launch import worker_error
+from aenet_ray.training.trials import TrialWatch
 from aenet_ray.tuning.events import EVENTS, read_events
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.progress import TrialLine, progress_table, status_line, trial_text
 from aenet_ray.tuning.searchers import flat
 from aenet_ray.tuning.trial import Trial, read_note
+from aenet_ray.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,6 +81,14 @@ class Watch(TrialWatch):
         self._line(trial).state = "waiting"
         self._write("retry", trial)
         logger.warning("%s: its process died; it is started again and goes on from its checkpoint", trial)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """Raises:
+        StoreError: A trial has found that the store all of them share is gone: Tune ends, and its state stays.
+        """
+        if (said := worker_error(self.folder)) is not None:
+            raise said
+        super().on_step_end(iteration, trials)
 
     def _ended(self, trial: Any) -> str:
         folder = self.folder / "trials" / str(trial)
