@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from searches import experiment
+from searches import TIO2, experiment
 
 import aenet_ray
 from aenet_ray.cli.main import main
+from aenet_ray.structures.ase_io import write_ase
+from aenet_ray.structures.readers import read_structures
 from aenet_ray.training.checkpoint import numbered
+from aenet_ray.tuning.config import TuneConfig
+from aenet_ray.tuning.plan import open_search
 from aenet_ray.tuning.results import TuneResults
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -31,6 +38,33 @@ def test_folds_from_the_command_line(tmp_path, ray_local, capsys):
     best = yaml.safe_load((tmp_path / "folds" / "best.yaml").read_text())
     assert "split" not in best["data"], "the best configuration of folds is for all data"
     assert best["training"]["testpercent"] == 20
+
+
+def test_sources_from_the_command_line(tmp_path, ray_local, capsys):
+    """Three files, each held out once; the last two of them are one source by their names."""
+    structures = list(read_structures(TIO2))[:60]
+    for k, name in enumerate(("bulk", "md_300K", "md_600K")):
+        write_ase(structures[20 * k : 20 * k + 20], tmp_path / f"{name}.extxyz")
+    values = experiment(tmp_path, "sources", iterations=2)
+    values["data"]["files"] = [str(path) for path in sorted(tmp_path.glob("*.extxyz"))]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
+    assert main(["tune", str(tmp_path / "run.yaml"), "--cv", "source", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    results = TuneResults.from_folder(tmp_path / "sources")
+    assert [t.split for t in results.trials] == ["bulk.extxyz", "md_300K.extxyz", "md_600K.extxyz"]
+    sources = results.search.store.sources()
+    for trial in results.trials:
+        assert trial.state == "finished"
+        with np.load(trial.run_dir / "split.npz") as ids:
+            held_out, rest = ids["test"], ids["train"]
+        assert {Path(sources[i]).name for i in held_out} == {trial.split}
+        assert len(held_out) == 20
+        assert len(rest) == 40
+        assert trial.split in said
+    assert "mean of 3" in said
+    values["run"]["name"] = "kinds"
+    search = open_search(values, TuneConfig(cv="source", source_pattern=r"(bulk|md)[^/]*$"))
+    assert {s.name: len(s.load(search.store).test_ids) for s in search.splits} == {"bulk": 20, "md": 40}
 
 
 @pytest.mark.slow
