@@ -41,16 +41,16 @@ def settings(folder: Path, name: str) -> dict:
     return values
 
 
-def start(folder: Path, log: str) -> subprocess.Popen:
-    (folder / "search.yaml").write_text(yaml.safe_dump(settings(folder, "killed") | {"tune": TUNE}))
-    command = [sys.executable, "-m", "aenet_ray.cli", "tune", "search.yaml"]
+def start(folder: Path, log: str, name: str = "killed", **more: dict) -> subprocess.Popen:
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings(folder, name) | {"tune": TUNE} | more))
+    command = [sys.executable, "-m", "aenet_ray.cli", "tune", f"{name}.yaml"]
     with (folder / log).open("w") as output:
         return subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
 
 
-def newest(folder: Path) -> list[int]:
+def newest(folder: Path, name: str = "killed") -> list[int]:
     """Epoch of each trial's newest checkpoint."""
-    trials = [folder / "killed" / "trials" / f"trial_{i:04d}" for i in range(2)]
+    trials = [folder / name / "trials" / f"trial_{i:04d}" for i in range(2)]
     return [found[-1][0] if (found := numbered(t / "checkpoints")) else -1 for t in trials]
 
 
@@ -117,6 +117,39 @@ def test_trial_and_driver_killed(folder, undisturbed):
     assert [t.state for t in results.trials] == ["finished", "finished"]
     for i, weights in enumerate(undisturbed):
         assert difference(weights, final_weights(results.trials[i].run_dir)) < 1e-12
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_driver_of_trainers_killed(folder, undisturbed):
+    """Trials of two workers, one at a time: what was done before the kill is not done once more."""
+    more = {"scaling": {"num_workers": 2}, "tune": TUNE | {"max_concurrent": 1}}
+    process = start(folder, "trainers.log", "trainers", **more)
+    deadline = time.monotonic() + 240
+    while max(at := newest(folder, "trainers")) < 20:
+        assert process.poll() is None, (folder / "trainers.log").read_text()
+        assert time.monotonic() < deadline, f"only at {at}"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert gone(folder, "ray"), "trainers or workers outlive their driver"
+    at = newest(folder, "trainers")
+    assert 20 <= max(at) < EPOCHS - 20, "nearly over, a kill would prove little"
+    lines = [folder / "trainers" / "trials" / f"trial_{i:04d}" / "history.csv" for i in range(2)]
+    before = {path: path.read_text().splitlines() for path in lines if path.exists()}
+    for path, known in before.items():
+        assert len(known) - 1 <= at[lines.index(path)] + 2, "epochs without a checkpoint: more than the one in flight"
+    again = start(folder, "trainers_2.log", "trainers", **more)
+    assert again.wait(timeout=400) == 0, (folder / "trainers_2.log").read_text()
+    for path in lines:
+        after = path.read_text().splitlines()
+        assert len(after) == EPOCHS + 1
+        kept = before.get(path, [])[: at[lines.index(path)] + 2]
+        assert after[: len(kept)] == kept, "epochs before the kill were done once more: they would take other times"
+    results = TuneResults.from_folder(folder / "trainers")
+    assert [t.state for t in results.trials] == ["finished", "finished"]
+    for weights, trial in zip(undisturbed, results.trials, strict=True):
+        assert difference(weights, final_weights(trial.run_dir)) < 1e-9
 
 
 def test_nothing_is_left_running(folder):
