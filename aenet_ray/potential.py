@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from aenet_ray.config import checked_record, warn_user
-from aenet_ray.datasets.inputs import Inputs, check_inputs, collect_inputs, dataset_features, iterate
+from aenet_ray.datasets.inputs import check_inputs, collect_inputs, dataset_features, iterate
 from aenet_ray.datasets.resolve import root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import ConfigError, NoTrainingDataError, StructureError, TrainingError
-from aenet_ray.export.species_potential import SpeciesPotential
-from aenet_ray.features.featurize import KnownFeatures, ShardRunner, entry_key, featurize, from_known, in_process
-from aenet_ray.features.store import FeatureStore
+from aenet_ray.errors import ConfigError, StructureError
 from aenet_ray.inference.predict import PredictionConfig, PredictOut, predict_structures
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.model_file import read_model_file, write_model_file
 from aenet_ray.models.network import Architecture
 from aenet_ray.models.normalization import Normalization
-from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
@@ -33,6 +27,7 @@ from aenet_ray.training.driver import choose_device, first_epoch, train_run
 from aenet_ray.training.prediction_files import write_prediction_files
 from aenet_ray.training.prepare import Split, check_descriptor, continues, prepare_run
 from aenet_ray.training.resume import settings_on_resume
+from aenet_ray.training.run_features import input_features
 from aenet_ray.training.run_folder import new_run_dir, ray_for
 from aenet_ray.training.spec import RunSpec, torch_dtype
 
@@ -327,8 +322,11 @@ class TorchANNPotential:
                 which ænet evaluates differently.
         """
         from aenet_ray.export.aenet_ascii import write_ascii_files
+        from aenet_ray.export.from_model import species_potentials
 
-        return write_ascii_files(self._shares(prefix, descriptor_stats, structures, compute_stats), output_dir, prefix)
+        found = None if structures is None else iterate(structures)
+        shares = species_potentials(self.model, prefix, descriptor_stats, found, compute_stats=compute_stats)
+        return write_ascii_files(shares, output_dir, prefix)
 
     def to_aenet_binary(
         self,
@@ -340,48 +338,11 @@ class TorchANNPotential:
     ) -> dict[str, Path]:
         """Write ``{prefix}.{species}.nn``, which ænet's programs and LAMMPS load; as ``to_aenet_ascii``."""
         from aenet_ray.export.aenet_binary import write_binary_files
+        from aenet_ray.export.from_model import species_potentials
 
-        return write_binary_files(self._shares(prefix, descriptor_stats, structures, compute_stats), output_dir, prefix)
-
-    def _shares(
-        self, prefix: str, stats: Mapping[str, Any] | None, structures: Any, compute_stats: bool
-    ) -> list[SpeciesPotential]:
-        from aenet_ray.export.training_information import from_statistics, from_structures
-
-        known: dict[str, Any] = {}
-        if structures is not None:
-            known |= from_structures(self.model, iterate(structures), compute_stats=compute_stats)
-        if stats is not None:
-            known |= from_statistics(self.model, stats)
-        return [replace(self.species_potential(s, prefix), **known) for s in self.descriptor.species]
-
-    def species_potential(self, symbol: str, name: str = "aenet_ray") -> SpeciesPotential:
-        """One species' share as plain numbers, for writing in ænet's formats."""
-        model, norm, d = self.model, self.model.normalization, self.descriptor
-        n = d.n_features
-        layers = [
-            (w.detach().double().cpu().numpy(), b.detach().double().cpu().numpy()) for w, b in model.net.layers(symbol)
-        ]
-        return SpeciesPotential(
-            central_species=symbol,
-            species=tuple(d.species),
-            layers=tuple(layers),
-            activations=(*(a for _, a in model.net.arch[symbol]), "linear"),
-            rad_order=d.rad_order,
-            rad_cutoff=d.rad_cutoff,
-            ang_order=d.ang_order,
-            ang_cutoff=d.ang_cutoff,
-            min_cutoff=d.min_cutoff,
-            feature_mean=np.zeros(n) if norm.feature_mean is None else norm.feature_mean,
-            feature_std=np.ones(n) if norm.feature_std is None else norm.feature_std,
-            feature_min=norm.feature_min,
-            feature_max=norm.feature_max,
-            normalize_features=norm.normalize_features,
-            E_scaling=norm.E_scaling,
-            E_shift=norm.E_shift,
-            atomic_energies=model.atomic_energies,
-            training_set=name,
-        )
+        found = None if structures is None else iterate(structures)
+        shares = species_potentials(self.model, prefix, descriptor_stats, found, compute_stats=compute_stats)
+        return write_binary_files(shares, output_dir, prefix)
 
 
 def _opening(run_dir: Path, n_given: int | None) -> str:
@@ -396,62 +357,3 @@ def _opening(run_dir: Path, n_given: int | None) -> str:
     first = first_epoch(run_dir, spec)
     on = f"; going on after epoch {first} of {spec.epochs}" if first else ""
     return f"training on {n_train} structures, validating on {n_test}{left}; run folder {run_dir}{on}"
-
-
-def input_features(
-    data: Inputs,
-    descriptor: ChebyshevDescriptor,
-    config: TorchTrainingConfig,
-    directory: Path,
-    scaling: ScalingConfig | None,
-) -> FeatureStore:
-    """Features of what a run is given: those that a dataset keeps are used, others are made. As ``make_features``."""
-    kept = data.features_folder
-    if kept is not None and (kept / entry_key(data.store, descriptor, _dtype(config, descriptor))).is_dir():
-        directory = kept
-    return make_features(data.store, descriptor, config, directory, scaling, data.known_features)
-
-
-def _dtype(config: TorchTrainingConfig, descriptor: ChebyshevDescriptor) -> str:
-    return str(torch_dtype(config.precision, descriptor.dtype)).removeprefix("torch.")
-
-
-def make_features(
-    store: StructureStore,
-    descriptor: ChebyshevDescriptor,
-    config: TorchTrainingConfig,
-    directory: Path,
-    scaling: ScalingConfig | None,
-    known: KnownFeatures | None = None,
-) -> FeatureStore:
-    """Features of all structures, made where they are missing and not ``known``, here or on Ray.
-
-    Raises:
-        TrainingError: There are no energies, or forces are asked for and there are none.
-        DescriptorError: The data hold species that the descriptor does not know.
-    """
-    if not store.has_energy_any:
-        raise NoTrainingDataError(
-            f"{store.path}: none of {len(store)} structures has an energy to train on. In extended XYZ it is read from "
-            "the key 'energy', or the one that data.energy_key names (--energy-key of 'aenet-ray build'): set that."
-        )
-    if config.force_weight > 0 and not store.has_forces_any:
-        raise TrainingError(
-            f"{store.path}: force_weight={config.force_weight}, but none of {len(store)} structures has forces. Give "
-            "data with forces, or set force_weight to 0."
-        )
-    run = in_process if scaling is None else _on_ray(scaling)
-    run = run if known is None else from_known(known, run)
-    dtype = _dtype(config, descriptor)
-    return FeatureStore(featurize(store, descriptor, directory, dtype, run=run, progress=config.show_progress))
-
-
-def _on_ray(scaling: ScalingConfig) -> ShardRunner:
-    """Ray Data as what makes missing shards; imported only if there are any."""
-
-    def run(*arguments: Any) -> None:
-        from aenet_ray.features.pipeline import on_ray
-
-        on_ray(scaling.featurize_actors)(*arguments)
-
-    return run

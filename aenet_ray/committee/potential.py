@@ -25,10 +25,11 @@ from aenet_ray.features.featurize import KnownFeatures
 from aenet_ray.inference.predict import PredictionConfig, PredictOut, predict_members
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.network import Architecture
-from aenet_ray.potential import TorchANNPotential, input_features
+from aenet_ray.potential import TorchANNPotential
 from aenet_ray.structures.structure import Structure
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
 from aenet_ray.training.prepare import Split
+from aenet_ray.training.run_features import input_features
 from aenet_ray.training.run_folder import ray_for_trials, run_path
 from aenet_ray.training.spec import torch_dtype
 

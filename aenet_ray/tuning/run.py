@@ -11,7 +11,7 @@ from typing import Any
 from aenet_ray.config import read_yaml
 from aenet_ray.errors import ConfigError
 from aenet_ray.experiment import ExperimentConfig, split_group
-from aenet_ray.potential import make_features
+from aenet_ray.training.run_features import make_features
 from aenet_ray.training.run_folder import ray_for_trials
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.domains import Domain
