@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
-from aenet_ray.training.driver import choose_device, first_epoch, train_run
+from aenet_ray.training.driver import choose_device, train_run
 from aenet_ray.training.prediction_files import write_prediction_files
 from aenet_ray.training.prepare import Split, check_descriptor, continues, prepare_run
 from aenet_ray.training.resume import settings_on_resume
@@ -143,10 +144,10 @@ class TorchANNPotential:
                     start=start,
                     loggers=run.loggers,
                 )
-            if config.show_progress:
-                n = len(data.store) if data.ids is None and split is None else None
-                print(_opening(run_dir, len(data.ids) if data.ids is not None else n), file=sys.stderr, flush=True)
-            train_run(run_dir, scaling, run, show_progress=config.show_progress)
+            n = len(data.store) if data.ids is None and split is None else None
+            opening = partial(_say_opening, run_dir, len(data.ids) if data.ids is not None else n)
+            shown = config.show_progress
+            train_run(run_dir, scaling, run, show_progress=shown, on_start=opening if shown else None)
         self._load(read_model_file(run_dir / "model.pt"))
         write_prediction_files(run_dir, data.store, self.model)
         return TrainOut(self.history, config, run_dir)
@@ -345,15 +346,14 @@ class TorchANNPotential:
         return write_binary_files(shares, output_dir, prefix)
 
 
-def _opening(run_dir: Path, n_given: int | None) -> str:
+def _say_opening(run_dir: Path, n_given: int | None, spec: RunSpec, first: int) -> None:
     """What a run says before it trains.
 
     Args:
         n_given: Structures that were split; None: they came split.
     """
-    spec = RunSpec.load(run_dir)
     n_train, n_test = len(spec.train_ids), len(spec.test_ids)
     left = f", {n_given - n_train - n_test} left out by filters" if n_given is not None else ""
-    first = first_epoch(run_dir, spec)
     on = f"; going on after epoch {first} of {spec.epochs}" if first else ""
-    return f"training on {n_train} structures, validating on {n_test}{left}; run folder {run_dir}{on}"
+    text = f"training on {n_train} structures, validating on {n_test}{left}; run folder {run_dir}{on}"
+    print(text, file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from aenet_ray.errors import ConfigError
 from aenet_ray.progress import progress_bar
 from aenet_ray.training.comm import Solo
 from aenet_ray.training.config import RunConfig, ScalingConfig
-from aenet_ray.training.engine import OnEpoch, run_training
+from aenet_ray.training.engine import OnEpoch, open_run, train_to_end
 from aenet_ray.training.history import Row, line
 from aenet_ray.training.spec import RunSpec
-from aenet_ray.training.state import starting_point
+from aenet_ray.training.state import Start
+
+OnStart = Callable[[RunSpec, int], None]
+"""Told of a run before it trains, and of the epoch that comes first, counted from 0."""
 
 
 def choose_device(name: str | None, *, index: int | None = None) -> torch.device:
@@ -35,13 +38,6 @@ def choose_device(name: str | None, *, index: int | None = None) -> torch.device
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device: {name!r} asked for, but torch sees no CUDA device here.")
     return device if index is None or device.type == "cpu" else torch.device(device.type, index)
-
-
-def first_epoch(run_dir: Path, spec: RunSpec) -> int:
-    """The epoch that a run in ``run_dir`` would go on with, counted from 0."""
-    folder = None if spec.config.checkpoint_dir is None else run_dir / spec.config.checkpoint_dir
-    start = starting_point(run_dir, folder)
-    return 0 if start is None else int(start[0]["epoch"]) + 1
 
 
 @contextmanager
@@ -67,7 +63,14 @@ def epoch_printer(epochs: int, *, show: bool, first: int = 0, lines: int = 100) 
         yield on_epoch
 
 
-def train_run(run_dir: Path, scaling: ScalingConfig | None, run: RunConfig, *, show_progress: bool) -> None:
+def train_run(
+    run_dir: Path,
+    scaling: ScalingConfig | None,
+    run: RunConfig,
+    *,
+    show_progress: bool,
+    on_start: OnStart | None = None,
+) -> None:
     """Train the prepared run in ``run_dir`` to its end.
 
     Args:
@@ -76,8 +79,12 @@ def train_run(run_dir: Path, scaling: ScalingConfig | None, run: RunConfig, *, s
     if scaling is not None:
         from aenet_ray.training.launch import train_on_ray
 
-        train_on_ray(run_dir, scaling, run, show_progress=show_progress)
+        train_on_ray(run_dir, scaling, run, show_progress=show_progress, on_start=on_start)
         return
     spec = RunSpec.load(run_dir)
-    with epoch_printer(spec.epochs, show=show_progress, first=first_epoch(run_dir, spec)) as on_epoch:
-        run_training(run_dir, Solo(), choose_device(spec.config.device), on_epoch)
+    start = Start.of(run_dir, spec)
+    if on_start is not None:
+        on_start(spec, start.epoch)
+    state = open_run(spec, start, choose_device(spec.config.device))
+    with epoch_printer(spec.epochs, show=show_progress, first=start.epoch) as on_epoch:
+        train_to_end(state, run_dir, Solo(), on_epoch)

@@ -28,7 +28,7 @@ from aenet_ray.training.lbfgs import lbfgs_step
 from aenet_ray.training.natural_gradient import NaturalGradientOptimizer, natural_gradient_step
 from aenet_ray.training.plan import batches
 from aenet_ray.training.spec import RunSpec
-from aenet_ray.training.state import TrainState, starting_point
+from aenet_ray.training.state import Start, TrainState
 from aenet_ray.training.step import GlobalBatch, train_step
 
 logger = logging.getLogger(__name__)
@@ -206,23 +206,26 @@ def validation_times(clock: StageClock) -> Row:
     }
 
 
-def open_run(run_dir: Path, device: torch.device, maker: BatchMaker | None = None) -> TrainState:
-    """The run in ``run_dir`` where it is: at its newest checkpoint, or before its first epoch.
+def open_run(spec: RunSpec, start: Start, device: torch.device, maker: BatchMaker | None = None) -> TrainState:
+    """A run where it is: at its newest checkpoint, or before its first epoch.
 
     Args:
         maker: Of a run on the same data; None: its own.
     """
-    spec = RunSpec.load(run_dir)
     state = TrainState.create(spec, device, maker)
-    folder = None if spec.config.checkpoint_dir is None else run_dir / spec.config.checkpoint_dir
-    if (start := starting_point(run_dir, folder)) is not None:
-        state.restore(*start)
+    if start.payload is not None:
+        state.restore(start.payload, start.where)
     return state
 
 
 def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEpoch | None = None) -> TrainState:
     """Train the run in ``run_dir`` to its end, from its newest checkpoint if there is one."""
-    state = open_run(run_dir, device)
+    spec = RunSpec.load(run_dir)
+    return train_to_end(open_run(spec, Start.of(run_dir, spec), device), run_dir, comm, on_epoch)
+
+
+def train_to_end(state: TrainState, run_dir: Path, comm: Comm, on_epoch: OnEpoch | None = None) -> TrainState:
+    """Train an opened run."""
     spec = state.spec
     if state.epoch and comm.rank == 0:
         logger.info("going on after epoch %d of %d", state.epoch, spec.epochs)

@@ -34,9 +34,8 @@ class Keeper:
     """What worker 0 writes: history, numbered checkpoints, best and final model. Other workers write nothing."""
 
     def __init__(self, state: TrainState, run_dir: Path, comm: Comm) -> None:
-        config = state.spec.config
         self.state, self.run_dir, self.active = state, run_dir, comm.rank == 0
-        self.folder = None if config.checkpoint_dir is None else run_dir / config.checkpoint_dir
+        self.folder = state.spec.checkpoint_folder(run_dir)
         self.history = state.history
         if self.active:
             self.history.path = run_dir / "history.csv"

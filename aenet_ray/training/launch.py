@@ -21,12 +21,13 @@ from aenet_ray.errors import AenetRayError, ConfigError, TrainingError
 from aenet_ray.files import write_text
 from aenet_ray.training.comm import Comm, Group, Solo
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
-from aenet_ray.training.driver import epoch_printer, first_epoch
+from aenet_ray.training.driver import OnStart, epoch_printer
 from aenet_ray.training.early_stopping import is_last
 from aenet_ray.training.engine import OnEpoch, run_training
 from aenet_ray.training.history import HistoryTail, Row
 from aenet_ray.training.ray_runtime import ensure_ray, free_resources, process_age, quiet_ray_logs, torch_trainer
 from aenet_ray.training.spec import RunSpec
+from aenet_ray.training.state import Start
 from aenet_ray.waiting import saying
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,13 @@ def check_resources(scaling: ScalingConfig) -> None:
 
 
 def train_on_ray(
-    run_dir: Path, scaling: ScalingConfig, run: RunConfig, *, show_progress: bool, on_epoch: OnEpoch | None = None
+    run_dir: Path,
+    scaling: ScalingConfig,
+    run: RunConfig,
+    *,
+    show_progress: bool,
+    on_start: OnStart | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> None:
     """Train the prepared run with ``scaling.num_workers`` workers.
 
@@ -119,7 +126,10 @@ def train_on_ray(
     """
     spec = RunSpec.load(run_dir)
     (run_dir / ERROR).unlink(missing_ok=True)
-    if first := first_epoch(run_dir, spec):  # the workers print nothing
+    first = Start.of(run_dir, spec).epoch
+    if on_start is not None:
+        on_start(spec, first)
+    if first:  # the workers print nothing
         logger.info("going on after epoch %d of %d", first, spec.epochs)
     with ensure_ray(num_cpus=scaling.num_workers * scaling.cpus_per_worker):
         check_resources(scaling)

@@ -21,7 +21,7 @@ from aenet_ray.training.keeper import Keeper, parts_of
 from aenet_ray.training.members_epoch import evaluate_members, run_members_epoch
 from aenet_ray.training.members_step import Members
 from aenet_ray.training.spec import RunSpec
-from aenet_ray.training.state import TrainState
+from aenet_ray.training.state import Start, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def run_members(
         logger.info("method %s: members train one after the other", method.method_name)
         _one_by_one([(i, run_dirs[i]) for i in specs], device, on_epoch, ended)
         return
-    runs = _opened([(i, run_dirs[i]) for i in specs], device, ended)
+    runs = _opened(run_dirs, specs, device, ended)
     if not runs:
         return
     with runs[0].state.maker.background:
@@ -129,13 +129,16 @@ def _check_alike(run_dirs: Sequence[Path], specs: dict[int, RunSpec]) -> None:
             )
 
 
-def _opened(places: Sequence[tuple[int, Path]], device: torch.device, ended: OnMemberEnd) -> list[_Run]:
+def _opened(
+    run_dirs: Sequence[Path], specs: dict[int, RunSpec], device: torch.device, ended: OnMemberEnd
+) -> list[_Run]:
     """The runs where they are, with one store of features for all."""
     runs: list[_Run] = []
-    for index, run_dir in places:
+    for index, spec in specs.items():
         try:
-            state = open_run(run_dir, device, runs[0].state.maker if runs else None)
-            runs.append(_Run(index, state, Keeper(state, run_dir, Solo())))
+            start = Start.of(run_dirs[index], spec)
+            state = open_run(spec, start, device, runs[0].state.maker if runs else None)
+            runs.append(_Run(index, state, Keeper(state, run_dirs[index], Solo())))
         except Exception as error:  # as above
             ended(index, error)
     if any(r.state.epoch for r in runs):

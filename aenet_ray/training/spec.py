@@ -62,6 +62,10 @@ class RunSpec:
             name.encode() + np.ascontiguousarray(self.train_ids, dtype=np.int64).tobytes()
         ).hexdigest()
 
+    def checkpoint_folder(self, run_dir: Path) -> Path | None:
+        """Where its checkpoints are; None: it writes none."""
+        return None if self.config.checkpoint_dir is None else run_dir / self.config.checkpoint_dir
+
     def reported_batch(self, ids: IntArray) -> int:
         """Structures of a global batch out of ``ids``: the setting's, or all of them where the method takes all."""
         return max(len(ids), 1) if isinstance(self.config.method, LBFGS) else self.config.batch_size

@@ -231,11 +231,30 @@ def changed_settings(stored: dict[str, Any], config: TorchTrainingConfig) -> set
     return {OPTIMIZER_KEYS.get(k, k) for k in now if k != "batchsize" and stored.get(k) != now[k]}
 
 
-def starting_point(run_dir: Path, folder: Path | None) -> tuple[dict[str, Any], str] | None:
-    """Where a run goes on: its newest checkpoint, its end, or the checkpoint it was told to resume from."""
-    if folder is not None and (payload := checkpoint.newest(folder)) is not None:
-        return payload, str(folder)
-    for path in (run_dir / "model.pt", run_dir / RESUME):
-        if path.exists():
-            return read_model_file(path), str(path)
-    return None
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run goes on.
+
+    Args:
+        payload: Of the checkpoint; None: it begins.
+        where: Its name, for messages.
+    """
+
+    payload: dict[str, Any] | None = None
+    where: str = ""
+
+    @classmethod
+    def of(cls, run_dir: Path, spec: RunSpec) -> Start:
+        """Its newest checkpoint, its end, or the checkpoint it was told to resume from."""
+        folder = spec.checkpoint_folder(run_dir)
+        if folder is not None and (payload := checkpoint.newest(folder)) is not None:
+            return cls(payload, str(folder))
+        for path in (run_dir / "model.pt", run_dir / RESUME):
+            if path.exists():
+                return cls(read_model_file(path), str(path))
+        return cls()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that comes next, counted from 0."""
+        return 0 if self.payload is None else int(self.payload["epoch"]) + 1

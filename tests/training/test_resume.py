@@ -17,6 +17,7 @@ from aenet_ray.structures.readers import read_structures
 from aenet_ray.training import checkpoint
 from aenet_ray.training.comm import Solo
 from aenet_ray.training.config import LBFGS, SGD, Adam, AdamW, RunConfig
+from aenet_ray.training.driver import train_run
 from aenet_ray.training.engine import run_training
 from aenet_ray.training.history import History
 from aenet_ray.training.state import changed_settings
@@ -131,6 +132,15 @@ def interrupted(features, folder: Path, epochs: int = 4) -> Path:
     with pytest.raises(Interrupted):
         train(run_dir, stop_after=epochs)
     return run_dir
+
+
+def test_going_on_reads_the_checkpoint_once(features, tmp_path, monkeypatch):
+    run_dir = interrupted(features, tmp_path / "run")
+    reads, told, newest = [], [], checkpoint.newest
+    monkeypatch.setattr(checkpoint, "newest", lambda folder: reads.append(folder) or newest(folder))
+    begun = {"show_progress": False, "on_start": lambda spec, first: told.append((spec.epochs, first))}
+    train_run(run_dir, None, RunConfig(), **begun)
+    assert (len(reads), told) == (1, [(EPOCHS, 4)])
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(features, tmp_path):
