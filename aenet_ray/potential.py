@@ -112,6 +112,7 @@ class TorchANNPotential:
         Raises:
             ConfigError, StructureError, TrainingError: Input does not fit; before any worker starts.
             CheckpointError: Training cannot go on from ``resume_from``.
+            SystemExit: SIGTERM came; how to go on is said. Without Ray it ends after its epoch, with a checkpoint.
         """
         config, run = checked_record(config, TorchTrainingConfig, "config"), checked_record(run, RunConfig, "run")
         check_together(config, None if scaling is None else checked_record(scaling, ScalingConfig, "scaling"))
@@ -147,7 +148,12 @@ class TorchANNPotential:
             n = len(data.store) if data.ids is None and split is None else None
             opening = partial(_say_opening, run_dir, len(data.ids) if data.ids is not None else n)
             shown = config.show_progress
-            train_run(run_dir, scaling, run, show_progress=shown, on_start=opening if shown else None)
+            try:
+                train_run(run_dir, scaling, run, show_progress=shown, on_start=opening if shown else None)
+            except SystemExit:  # of SIGTERM
+                again = f"RunConfig(name={run_dir.name!r}, storage_path={run.storage_path!r}, resume='auto')"
+                print(f"terminated; the same call with run={again} goes on", file=sys.stderr, flush=True)
+                raise
         self._load(read_model_file(run_dir / "model.pt"))
         write_prediction_files(run_dir, data.store, self.model)
         return TrainOut(self.history, config, run_dir)

@@ -33,8 +33,11 @@ def read_run_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def can_go_on(where: str) -> Iterator[None]:
+def can_go_on(where: str, name: str | None = None) -> Iterator[None]:
     """An interrupt says how to go on.
+
+    Args:
+        name: Of the run's folder, which the time gave where the command has no ``run.name``.
 
     Raises:
         KeyboardInterrupt: With that line.
@@ -42,7 +45,8 @@ def can_go_on(where: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Ray Train makes the second of the first
-        raise KeyboardInterrupt(f"interrupted; the same command with run.resume=auto goes on {where}") from None
+        again = f"run.name={name} run.resume=auto" if name else "run.resume=auto"
+        raise KeyboardInterrupt(f"interrupted; the same command with {again} goes on {where}") from None
 
 
 def add_on_error(parser: argparse.ArgumentParser, what: str, report: str) -> None:

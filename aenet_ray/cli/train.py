@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     with ray_for(config.scaling, warm=("aenet_ray.workflow",)):
         from aenet_ray.workflow import walk
 
-        with can_go_on(f"in {run_dir}"):
+        with can_go_on(f"in {run_dir}", run_dir.name):
             finished = walk(config, run_dir)
     if finished.evaluations:
         print_errors([e.row() for e in finished.evaluations], "Errors")

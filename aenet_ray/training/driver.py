@@ -18,6 +18,7 @@ from aenet_ray.training.engine import OnEpoch, open_run, train_to_end
 from aenet_ray.training.history import Row, line
 from aenet_ray.training.spec import RunSpec
 from aenet_ray.training.state import Start
+from aenet_ray.training.termination import between_epochs
 
 OnStart = Callable[[RunSpec, int], None]
 """Told of a run before it trains, and of the epoch that comes first, counted from 0."""
@@ -75,6 +76,9 @@ def train_run(
 
     Args:
         scaling: Workers; None trains in this process, without Ray.
+
+    Raises:
+        SystemExit: It was terminated, and can go on.
     """
     if scaling is not None:
         from aenet_ray.training.launch import train_on_ray
@@ -86,5 +90,8 @@ def train_run(
     if on_start is not None:
         on_start(spec, start.epoch)
     state = open_run(spec, start, choose_device(spec.config.device))
-    with epoch_printer(spec.epochs, show=show_progress, first=start.epoch) as on_epoch:
-        train_to_end(state, run_dir, Solo(), on_epoch)
+    with (
+        epoch_printer(spec.epochs, show=show_progress, first=start.epoch) as on_epoch,
+        between_epochs() as ending,
+    ):
+        train_to_end(state, run_dir, Solo(), on_epoch, ending)

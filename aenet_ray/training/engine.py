@@ -224,8 +224,18 @@ def run_training(run_dir: Path, comm: Comm, device: torch.device, on_epoch: OnEp
     return train_to_end(open_run(spec, Start.of(run_dir, spec), device), run_dir, comm, on_epoch)
 
 
-def train_to_end(state: TrainState, run_dir: Path, comm: Comm, on_epoch: OnEpoch | None = None) -> TrainState:
-    """Train an opened run."""
+def train_to_end(
+    state: TrainState,
+    run_dir: Path,
+    comm: Comm,
+    on_epoch: OnEpoch | None = None,
+    ending: Callable[[], bool] = lambda: False,
+) -> TrainState:
+    """Train an opened run.
+
+    Args:
+        ending: Asked after each epoch whether to leave the run there, with a checkpoint to go on from.
+    """
     spec = state.spec
     if state.epoch and comm.rank == 0:
         logger.info("going on after epoch %d of %d", state.epoch, spec.epochs)
@@ -239,6 +249,9 @@ def train_to_end(state: TrainState, run_dir: Path, comm: Comm, on_epoch: OnEpoch
             keeper.after_epoch(row)
             if on_epoch is not None:
                 on_epoch(row, is_last(row, spec.config, spec.epochs))
+            if ending():
+                keeper.leave()
+                return state
         if state.stopping.stopped and comm.rank == 0:
             logger.info(
                 "stopped early after epoch %d of %d: no lower validation loss than %.4g for %d epochs",

@@ -58,10 +58,22 @@ class Keeper:
         due = due and time.monotonic() - self.last_written >= config.checkpoint_seconds
         payload = state.payload() if due or state.done or (better and config.save_best) else {}
         if due or state.done:
-            self._try(checkpoint.save, self.folder, state.epoch - 1, payload, config.max_checkpoints)
-            self.last_written = time.monotonic()
+            self._save(self.folder, payload)
         if better and config.save_best:
             self._try(checkpoint.save_best, self.folder, payload)
+
+    def leave(self) -> None:
+        """End before the run's end, with a checkpoint to go on from."""
+        if self.active and self.folder is not None:
+            self._save(self.folder, self.state.payload())
+        for tracker in self.loggers:
+            tracker.close()
+
+    def _save(self, folder: Path, payload: dict[str, Any]) -> None:
+        """The numbered checkpoint of the epoch just done."""
+        state = self.state
+        self._try(checkpoint.save, folder, state.epoch - 1, payload, state.spec.config.max_checkpoints)
+        self.last_written = time.monotonic()
 
     def _try(self, write: Any, *arguments: Any) -> None:
         """A full disk must not end a run that may still write its model."""
