@@ -76,16 +76,8 @@ if TYPE_CHECKING:
     from aenet_ray.structures.store import StructureStore
     from aenet_ray.structures.structure import Structure
     from aenet_ray.train_out import TrainOut
-    from aenet_ray.training.config import (
-        LBFGS,
-        SGD,
-        Adam,
-        AdamW,
-        NaturalGradient,
-        RunConfig,
-        ScalingConfig,
-        TorchTrainingConfig,
-    )
+    from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+    from aenet_ray.training.methods import LBFGS, SGD, Adam, AdamW, NaturalGradient
     from aenet_ray.training.prediction_files import read_energy_file, read_force_file
     from aenet_ray.tuning.config import TuneConfig
     from aenet_ray.tuning.results import TuneResults
@@ -125,10 +117,9 @@ else:
         "TuneConfig": "tuning.config",
         "TuneResults": "tuning.results",
         "tune": "tuning.run",
-    } | dict.fromkeys(
-        ("LBFGS", "SGD", "Adam", "AdamW", "NaturalGradient", "RunConfig", "ScalingConfig", "TorchTrainingConfig"),
-        "training.config",
-    )
+        **dict.fromkeys(("RunConfig", "ScalingConfig", "TorchTrainingConfig"), "training.config"),
+        **dict.fromkeys(("LBFGS", "SGD", "Adam", "AdamW", "NaturalGradient"), "training.methods"),
+    }
 
     def __getattr__(name: str) -> object:
         if name in _HOMES:
