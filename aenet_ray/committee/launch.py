@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
 import torch
 from ray import tune
 
@@ -25,12 +24,12 @@ from aenet_ray.committee.board import Board
 from aenet_ray.committee.config import TorchCommitteeConfig
 from aenet_ray.committee.layout import CommitteeMetadata, TorchCommitteeMember
 from aenet_ray.committee.member import conclude, train_together
-from aenet_ray.errors import AenetRayError, ConfigError, TrainingError
+from aenet_ray.errors import AenetRayError, TrainingError
 from aenet_ray.features.locks import held
 from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
 from aenet_ray.training.config import RunConfig, ScalingConfig
-from aenet_ray.training.launch import check_resources, train_on_ray
-from aenet_ray.training.trials import TrialWatch, held_by_one, run_trials, trials_at_a_time, with_resources
+from aenet_ray.training.launch import train_on_ray
+from aenet_ray.training.trials import TrialWatch, run_trials, trials_at_a_time, with_resources
 from aenet_ray.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -103,25 +102,6 @@ def _alone(folder: Path, index: int) -> AbstractContextManager[bool]:
     """Processes of a driver that was killed live a moment longer: no two may train one member."""
     message = f"waiting for the end of another process that trains member {index}"
     return held(folder / STATE / f"member_{index:03d}.lock", 2 * PATIENCE, message)
-
-
-def check_trials_fit(committee: TorchCommitteeConfig, scaling: ScalingConfig) -> None:
-    """Raises:
-    ConfigError: The cluster can never hold a trial; said before anything is waited for.
-    """
-    if scaling.num_workers > 1:
-        check_resources(scaling)
-        return
-    need = held_by_one(scaling, committee.gpus_per_trial)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(all(node.get(kind, 0) >= amount for kind, amount in need.items()) for node in nodes):
-        return
-    wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in need.items())
-    found = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in nodes)
-    raise ConfigError(
-        f"scaling: a trial needs {wanted} on one node, the cluster's nodes have {found}. Ask for less "
-        "(scaling.cpus_per_worker, scaling.use_gpu, committee.gpus_per_trial), or use a larger cluster."
-    )
 
 
 def concurrency(committee: TorchCommitteeConfig, scaling: ScalingConfig) -> int:

@@ -349,9 +349,9 @@ def _ray_for(committee: TorchCommitteeConfig, scaling: ScalingConfig | None) -> 
         yield
         return
     with ray_for_trials(scaling):
-        from aenet_ray.committee.launch import check_trials_fit
+        from aenet_ray.training.trials import check_trials_fit
 
-        check_trials_fit(committee, scaling)
+        check_trials_fit(scaling, committee.gpus_per_trial, "committee.gpus_per_trial")
         yield
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,8 @@ def _reporter(comm: Comm, device: torch.device) -> OnEpoch:
 
 def check_resources(scaling: ScalingConfig) -> None:
     """Raises:
-    ConfigError: The cluster can never hold the workers; without this, Ray would wait for ever.
+    ConfigError: The cluster can never hold the workers, or none of its nodes one of them; without this, Ray would
+        wait for ever.
     """
     total = ray.cluster_resources()
     need = {"CPU": scaling.num_workers * scaling.cpus_per_worker}
@@ -101,6 +102,29 @@ def check_resources(scaling: ScalingConfig) -> None:
                 f"scaling: {scaling.num_workers} workers need {amount} {kind}s, the cluster has "
                 f"{total.get(kind, 0):g}. Use fewer workers (scaling.num_workers), or {other}."
             )
+
+    one = {kind: amount / scaling.num_workers for kind, amount in need.items()}
+    check_one_node(one, "a worker", "scaling.cpus_per_worker, scaling.use_gpu")
+
+
+def check_one_node(need: Mapping[str, float], what: str, settings: str) -> None:
+    """Whether some node holds ``what``: a process does not stretch over several.
+
+    Args:
+        settings: Names of those that decide ``need``.
+
+    Raises:
+        ConfigError: None does.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(all(node.get(kind, 0) >= amount for kind, amount in need.items()) for node in nodes):
+        return
+    wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in need.items())
+    found = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in nodes)
+    raise ConfigError(
+        f"scaling: {what} needs {wanted} on one node, the cluster's nodes have {found}. Ask for less ({settings}), or "
+        "use a larger cluster."
+    )
 
 
 def train_on_ray(

@@ -16,6 +16,7 @@ from ray import tune
 from aenet_ray.errors import AenetRayError, TrainingError
 from aenet_ray.ray_session import free_resources
 from aenet_ray.training.config import ScalingConfig
+from aenet_ray.training.launch import check_one_node, check_resources
 from aenet_ray.waiting import PATIENCE
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,20 @@ LOOK_SECONDS = 0.5
 def held_by_one(scaling: ScalingConfig, gpus_per_trial: float) -> dict[str, float]:
     """What a trial of one worker holds."""
     return {"CPU": float(scaling.cpus_per_worker)} | ({"GPU": gpus_per_trial} if scaling.use_gpu else {})
+
+
+def check_trials_fit(scaling: ScalingConfig, gpus_per_trial: float, setting: str) -> None:
+    """Args:
+        setting: Name of ``gpus_per_trial``.
+
+    Raises:
+        ConfigError: The cluster can never hold a trial; said before anything is waited for.
+    """
+    if scaling.num_workers > 1:
+        check_resources(scaling)
+        return
+    need = held_by_one(scaling, gpus_per_trial)
+    check_one_node(need, "a trial", f"scaling.cpus_per_worker, scaling.use_gpu, {setting}")
 
 
 def with_resources(function: Any, scaling: ScalingConfig, gpus_per_trial: float) -> Any:

@@ -21,7 +21,7 @@ from ray import tune
 from aenet_ray.errors import AenetRayError, StoreError
 from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
 from aenet_ray.training.history import Row
-from aenet_ray.training.launch import check_resources, train_on_ray, worker_error
+from aenet_ray.training.launch import train_on_ray, worker_error
 from aenet_ray.training.trials import run_trials, trials_at_a_time, with_resources
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.searchers import ENTRY, flat, flat_entries, make_scheduler, make_searcher
@@ -126,13 +126,6 @@ def trainable(search: Search) -> Any:
         settings = {"threads": scaling.cpus_per_worker, "use_gpu": scaling.use_gpu}
         function = tune.with_parameters(solo_trial, folder=folder, **settings)
     return with_resources(function, scaling, search.tune.gpus_per_trial)
-
-
-def check_trials_fit(search: Search) -> None:
-    """Raises:
-    ConfigError: The cluster can never hold a trial; said before anything is waited for.
-    """
-    check_resources(search.scaling)
 
 
 def run_search(search: Search, *, show_progress: bool) -> None:

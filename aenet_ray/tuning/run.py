@@ -66,9 +66,10 @@ def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:
     search = open_search(values, settings)
     show = search_shows(values)
     with ray_for_trials(search.scaling):
-        from aenet_ray.tuning.launch import check_trials_fit, run_search
+        from aenet_ray.training.trials import check_trials_fit
+        from aenet_ray.tuning.launch import run_search
 
-        check_trials_fit(search)
+        check_trials_fit(search.scaling, search.tune.gpus_per_trial, "tune.gpus_per_trial")
         make_all_features(search, show=show)
         check_first_trial(search)
         run_search(search, show_progress=show)

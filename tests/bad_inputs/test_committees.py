@@ -16,6 +16,7 @@ from potentials import random_potential
 from aenet_ray import AenetCommitteeCalculator, AenetEnsembleResult, RunConfig, ScalingConfig, Structure
 from aenet_ray import TorchCommitteeConfig as Committee
 from aenet_ray import TorchCommitteePotential as Potential
+from aenet_ray.committee.config import plan_members
 from aenet_ray.committee.layout import METADATA, TorchCommitteeMember
 from aenet_ray.errors import (
     CheckpointError,
@@ -28,6 +29,17 @@ from aenet_ray.errors import (
 
 RESULT = AenetEnsembleResult.from_member_predictions
 FORCES = np.zeros((2, 3, 3))
+
+
+def begun_with(seed: int) -> SimpleNamespace:
+    """A committee of two that has begun, and a way to plan it once more."""
+    known = plan_members(Committee(2, seed), training())
+
+    def plan(config: object = None, n: int = 2, **seeds: object) -> object:
+        return plan_members(Committee(n, **seeds), config or training(), known)
+
+    return SimpleNamespace(plan=plan)
+
 
 # id, what is tried, class, message
 SETTINGS = [
@@ -149,6 +161,10 @@ USE = [
     ("parts of a GPU for several workers", lambda s: train(s, scaling=ScalingConfig(num_workers=2, use_gpu=True), config=training(device=None), committee_config=Committee(2, gpus_per_trial=0.5)), ConfigError, "gpus_per_trial=0.5 is for trials of one worker"),
     ("device against scaling", lambda s: train(s, scaling=ScalingConfig(use_gpu=True)), ConfigError, "device='cpu' contradicts scaling"),
     ("scaling a number", lambda s: train(s, scaling=2), ConfigError, "scaling"),
+    ("seeds that count from elsewhere", lambda s: begun_with(4).plan(base_seed=5), TrainingError, "member 0 began with seed 4, now 5 is asked for. Give the same seeds, or choose another output_dir"),
+    ("other seeds in a list", lambda s: begun_with(4).plan(member_seeds=[4, 9]), TrainingError, "member 1 began with seed 5, now 9 is asked for"),
+    ("seed of the training that changed", lambda s: begun_with(4).plan(training(seed=8)), TrainingError, "member 0 began with seed 4, now 8 is asked for"),
+    ("fewer members than began", lambda s: begun_with(4).plan(n=1), TrainingError, "num_members is 1, but 2 members have begun; give at least as many"),
     ("nothing to resume", lambda s: train(s, run=RunConfig(resume="must")), TrainingError, "no committee to resume"),
     ("folders of something else", lambda s: train(s, committee_config=occupied(s, "member_000")), TrainingError, f"holds member_000 but no {METADATA}"),
     ("folder cannot be made", file_in_the_way, TrainingError, "the committee's folder cannot be made"),
@@ -210,8 +226,6 @@ def test_use(tried, error, message, some, tmp_path):
 
 def test_processes_on_a_shared_gpu_are_wanted_explicitly(monkeypatch):
     import torch
-
-    from aenet_ray.committee.config import plan_members
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ConfigError, match=r"max_parallel=2 on cuda without devices: .*devices=\['cuda:0', 'cuda:1'\]"):

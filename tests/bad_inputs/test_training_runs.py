@@ -238,3 +238,33 @@ def test_gpus_that_are_not_there(monkeypatch):
     monkeypatch.setattr(launch.ray, "cluster_resources", lambda: {"CPU": 8.0})
     with pytest.raises(ConfigError, match=r"need 2 GPUs, the cluster has 0\. .*scaling\.use_gpu: false"):
         launch.check_resources(ScalingConfig(num_workers=2, use_gpu=True))
+
+
+NODES = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0}]
+ROOM = "the cluster's nodes have 8 CPU, 2 GPU; 4 CPU, 0 GPU"
+# id, scaling, GPUs of a trial of one worker, message; of trials and, where it is None, of a run's workers
+TOO_MUCH = [
+    ("CPUs of a trial", {"cpus_per_worker": 9}, 1.0, f"a trial needs 9 CPU on one node, {ROOM}. Ask for less"),
+    ("GPUs of a trial", {"use_gpu": True}, 3.0, f"a trial needs 1 CPU, 3 GPU on one node, {ROOM}.*tune.gpus_per_trial"),
+    ("both on one", {"use_gpu": True, "cpus_per_worker": 5}, 2.5, f"a trial needs 5 CPU, 2.5 GPU on one node, {ROOM}"),
+    ("CPUs of a trial's worker", {"num_workers": 2, "cpus_per_worker": 9}, 1.0, "2 workers need 18 CPUs, .* has 12"),
+    ("CPUs of a worker", {"num_workers": 1, "cpus_per_worker": 10}, None, f"a worker needs 10 CPU on one node, {ROOM}"),
+    ("GPUs of workers", {"num_workers": 3, "use_gpu": True}, None, "3 workers need 3 GPUs, the cluster has 2"),
+]
+
+
+@pytest.mark.parametrize(("scaling", "gpus", "text"), [row[1:] for row in TOO_MUCH], ids=[row[0] for row in TOO_MUCH])
+def test_resources_that_can_never_be_had(monkeypatch, scaling, gpus, text):
+    """A process does not stretch over nodes, however much they have together; said, not waited for."""
+    from aenet_ray.training import launch
+    from aenet_ray.training.trials import check_trials_fit
+
+    total = {kind: sum(node.get(kind, 0) for node in NODES) for kind in ("CPU", "GPU")}
+    monkeypatch.setattr(launch.ray, "cluster_resources", lambda: total)
+    monkeypatch.setattr(launch.ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in NODES])
+    more = () if gpus is None else (gpus, "tune.gpus_per_trial")
+    check = launch.check_resources if gpus is None else check_trials_fit
+    with pytest.raises(ConfigError, match=text):
+        check(ScalingConfig(**scaling), *more)
+    check_trials_fit(ScalingConfig(use_gpu=True, cpus_per_worker=8), 0.25, "tune.gpus_per_trial")
+    launch.check_resources(ScalingConfig(num_workers=2, use_gpu=True, cpus_per_worker=4))
