@@ -44,17 +44,24 @@ class TensorBoard(Logger):
 
 @final
 class MLflow(Logger):
-    """A run of MLflow's, where MLFLOW_TRACKING_URI says."""
+    """A run of MLflow's, where MLFLOW_TRACKING_URI says; below the caller's, if one is active.
+
+    It is not MLflow's active run, of which a process has one: members that train together each have their own.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self._mlflow: Any = _module("mlflow", "mlflow")
-        self._mlflow.start_run(run_name=run_dir.name)
+        nested = self._mlflow.active_run() is not None
+        self._id = self._mlflow.start_run(run_name=run_dir.name, nested=nested).info.run_id
+        self._mlflow.end_run()  # active no more
+        self._client = self._mlflow.MlflowClient()
+        self._client.update_run(self._id, status="RUNNING")
 
     def log(self, metrics: dict[str, float], epoch: int) -> None:
-        self._mlflow.log_metrics(metrics, step=epoch)
+        self._mlflow.log_metrics(metrics, step=epoch, run_id=self._id)
 
     def close(self) -> None:
-        self._mlflow.end_run()
+        self._client.set_terminated(self._id)
 
 
 @final
@@ -62,7 +69,8 @@ class WandB(Logger):
     """A run of Weights & Biases."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._run: Any = _module("wandb", "wandb").init(name=run_dir.name, dir=str(run_dir))
+        # Members that train together each have their own: not the run that is there, and not in its place.
+        self._run: Any = _module("wandb", "wandb").init(name=run_dir.name, dir=str(run_dir), reinit="create_new")
 
     def log(self, metrics: dict[str, float], epoch: int) -> None:
         self._run.log(metrics, step=epoch)

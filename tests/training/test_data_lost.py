@@ -128,6 +128,7 @@ def closed(self):
 @pytest.mark.ray
 @pytest.mark.fault
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_workers_started_again_without_features(tmp_path):
     """Deleted under two workers, they go on; killed, the new ones name what is missing, and nobody waits."""
     process = start(tmp_path, experiment(tmp_path, "run", num_workers=2), "first.log")
@@ -138,14 +139,14 @@ def test_workers_started_again_without_features(tmp_path):
     workers = processes_of(tmp_path, "RayTrainWorker")
     os.kill(workers[0], signal.SIGKILL)
     began = time.monotonic()
-    assert process.wait(timeout=120) == 2
-    assert time.monotonic() - began < 100
+    assert process.wait(timeout=200) == 2
+    assert time.monotonic() - began < 200
     said = (tmp_path / "first.log").read_text()
     assert f"{entry}: no feature store here (no index.json)" in said
     assert gone(tmp_path, "ray")
 
     again = start(tmp_path, experiment(tmp_path, "run", num_workers=2), "second.log")
-    assert again.wait(timeout=150) == 0, (tmp_path / "second.log").read_text()
+    assert again.wait(timeout=400) == 0, (tmp_path / "second.log").read_text()
     lines = (run_dir / "history.csv").read_text().splitlines()
     assert lines[: len(before)] == before
     assert (entry / "index.json").exists()

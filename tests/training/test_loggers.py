@@ -27,14 +27,18 @@ def test_every_epoch_reaches_the_trackers(tmp_path, monkeypatch):
     """Stand-ins with the calls that MLflow, Weights & Biases and TensorBoard document."""
     seen: list[tuple[str, int]] = []
     mlflow, wandb, board = ModuleType("mlflow"), ModuleType("wandb"), ModuleType("torch.utils.tensorboard")
-    mlflow.start_run = lambda run_name: None
-    mlflow.log_metrics = lambda metrics, step: seen.append(("mlflow", step, metrics["train_energy_rmse"]))
-    mlflow.end_run = lambda: seen.append(("mlflow", "end"))
+    mlflow.active_run = lambda: None
+    mlflow.start_run = lambda run_name, nested: SimpleNamespace(info=SimpleNamespace(run_id=run_name))
+    mlflow.end_run = lambda: None
+    mlflow.MlflowClient = lambda: SimpleNamespace(
+        update_run=lambda run_id, status: None, set_terminated=lambda run_id: seen.append(("mlflow", "end"))
+    )
+    mlflow.log_metrics = lambda metrics, step, run_id: seen.append(("mlflow", step, metrics["train_energy_rmse"]))
     run = SimpleNamespace(
         log=lambda metrics, step: seen.append(("wandb", step, metrics["train_energy_rmse"])),
         finish=lambda: seen.append(("wandb", "end")),
     )
-    wandb.init = lambda name, dir: run
+    wandb.init = lambda name, dir, reinit: run
 
     class SummaryWriter:
         def __init__(self, folder):
