@@ -33,6 +33,7 @@ from aenet_ray.features.locks import held
 from aenet_ray.files import replacing, write_text
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.block import StructureBlock, chunks_by_atoms
+from aenet_ray.structures.compositions import count_species
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import FloatArray, IntArray
 
@@ -125,8 +126,6 @@ def shard_columns(
     """All columns of a shard, features included, which are computed unless they are known."""
     species = descriptor.species_index(block.numbers)
     features = block_features(block, descriptor, species) if features is None else features.astype(np.float64)
-    n_species = len(descriptor.species)
-    counts = np.bincount(block.structure_index * n_species + species, minlength=block.n_structures * n_species)
     magnitude = np.sqrt(np.einsum("ax,ax->a", block.forces, block.forces))
     return {
         "features": features.astype(dtype),
@@ -139,7 +138,7 @@ def shard_columns(
         "energy": block.energy,
         "has_forces": block.has_forces,
         "max_force": np.maximum.reduceat(magnitude, block.offsets[:-1]),
-        "composition": counts.reshape(-1, n_species).astype(np.int32),
+        "composition": count_species(species, block.offsets, len(descriptor.species)).astype(np.int32),
         "moments": structure_moments(features, block.offsets),
     }
 

@@ -23,6 +23,7 @@ from aenet_ray.reference_energies.samples import (
     store_blocks,
     stores_of,
 )
+from aenet_ray.structures.compositions import Distinct
 from aenet_ray.structures.store import StructureStore
 
 T = TypeVar("T")
@@ -312,22 +313,18 @@ class _Table:
     def of_stores(cls, stores: Sequence[StructureStore], size: int | None) -> tuple[_Table, int]:
         """All structures of stores that have an energy, by columns; and how many they are."""
         species = sorted({s for store in stores for s in store.species})
-        numbers: dict[bytes, int] = {}
-        number, energies = list[np.ndarray](), list[np.ndarray]()
+        compositions, number, energies = Distinct(), list[np.ndarray](), list[np.ndarray]()
         for store in stores:
             columns = [species.index(s) for s in store.species]
             for counts, values in store_blocks(store):
                 has = np.isfinite(values)
                 rows = np.zeros((int(has.sum()), len(species)), dtype=np.int64)
                 rows[:, columns] = counts[has]
-                unique, inverse = np.unique(rows, axis=0, return_inverse=True)
-                known = [numbers.setdefault(row.tobytes(), len(numbers)) for row in unique]
-                number.append(np.array(known, dtype=np.int64)[inverse.ravel()])
+                number.append(compositions.add(rows))
                 energies.append(values[has])
         total = sum(map(len, energies))
         _check_count(total, sum(map(len, stores)) - total, size)
-        counts = np.array([np.frombuffer(row, dtype=np.int64) for row in numbers])
-        return cls(species, counts, np.concatenate(number), np.concatenate(energies)), total
+        return cls(species, compositions.rows, np.concatenate(number), np.concatenate(energies)), total
 
     def take(self, indices: np.ndarray) -> _Table:
         return replace(self, number=self.number[indices], energies=self.energies[indices])
@@ -343,7 +340,7 @@ class _Table:
 
 
 def _solve(fit: CompositionFit, fixed: Mapping[str, float], n_samples: int) -> Solution:
-    fit.solve()
+    fit.take_in()
     unknown = sorted(set(fixed) - set(fit.species))
     if unknown:
         raise ReferenceEnergyError(

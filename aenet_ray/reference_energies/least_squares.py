@@ -60,11 +60,11 @@ class CompositionFit:
         """One sample: atoms of each species, and the total energy, eV."""
         self._pending.append((composition, energy))
         if len(self._pending) >= BLOCK_ROWS:
-            self._flush()
+            self.take_in()
 
     def add_rows(self, species: Sequence[str], counts: NDArray[np.integer], energies: FloatArray) -> None:
         """Many samples: (n, n_species) atoms of each species, and (n,) energies, eV."""
-        self._flush()
+        self.take_in()
         present = [k for k in range(len(species)) if counts[:, k].any()]
         columns = self._columns([species[k] for k in present])
         for k in present:
@@ -77,7 +77,8 @@ class CompositionFit:
             self._fold(block)
         self.n_samples += len(energies)
 
-    def _flush(self) -> None:
+    def take_in(self) -> None:
+        """Count what was added one by one up to now: ``n_samples``, ``n_atoms`` and ``species`` are complete then."""
         if not self._pending:
             return
         pending, self._pending = self._pending, []
@@ -107,7 +108,7 @@ class CompositionFit:
 
     def solve(self, fixed: Mapping[str, float] | None = None) -> Solution:
         """Energies of the species that are not fixed; those of the fixed ones are subtracted first."""
-        self._flush()
+        self.take_in()
         fixed = fixed or {}
         free = sorted(set(self.species) - set(fixed))
         triangle = self._triangle

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 
 from aenet_ray.errors import MissingFileError, ReferenceEnergyError, ReferenceEnergyTypeError, StructureError
 from aenet_ray.structures.labels import LabelKeys
-from aenet_ray.structures.readers import Piece, parse_piece, read_structures
+from aenet_ray.structures.readers import Piece, cut_extxyz, parse_piece, read_structures
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
 
@@ -92,14 +92,9 @@ def store_blocks(store: StructureStore) -> Iterator[tuple[IntArray, FloatArray]]
 
     Reads the columns of species and energies alone.
     """
-    known = np.array([atomic_numbers[s] for s in store.species])
     for start in range(0, len(store), BLOCK_STRUCTURES):
         stop = min(start + BLOCK_STRUCTURES, len(store))
-        numbers, n_atoms = store.numbers(start, stop), store.n_atoms_per_structure(start, stop)
-        structure = np.repeat(np.arange(stop - start), n_atoms)
-        flat = structure * len(known) + np.searchsorted(known, numbers)
-        counts = np.bincount(flat, minlength=(stop - start) * len(known)).reshape(stop - start, len(known))
-        yield counts, store.energies(start, stop)
+        yield store.compositions(start, stop), store.energies(start, stop)
 
 
 def store_samples(store: StructureStore) -> Iterator[tuple[dict[str, int], float | None]]:
@@ -218,8 +213,6 @@ def _frames(path: str, frmt: str | None, keys: LabelKeys) -> Iterator[Structure]
             raise MissingFileError(f"{path}: no such file.")
         yield from parse_piece(Piece("xsf", path), keys)
     elif frmt.lower() in ("xyz", "extxyz"):
-        from aenet_ray.structures.readers import cut_extxyz
-
         if not os.path.isfile(path):
             raise MissingFileError(f"{path}: no such file.")
         for piece in cut_extxyz(path):

@@ -22,6 +22,7 @@ from aenet_ray import legacy
 from aenet_ray.errors import StoreError
 from aenet_ray.structures.block import StructureBlock
 from aenet_ray.structures.checks import check
+from aenet_ray.structures.compositions import count_species
 from aenet_ray.structures.layout import COLUMNS, FORMAT, SCHEMA_VERSION, ContentHash
 from aenet_ray.structures.records import LABELS, Records, has_label
 from aenet_ray.structures.structure import FloatArray, IntArray, Structure
@@ -136,10 +137,6 @@ class StructureStore:
         return self.n_with("forces") > 0
 
     @property
-    def has_stress_any(self) -> bool:
-        return self.n_with("stress") > 0
-
-    @property
     def has_charges_any(self) -> bool:
         return self.n_with("charges") > 0
 
@@ -218,9 +215,7 @@ class StructureStore:
         numbers = self._column("atoms/numbers", int(offsets[0]), int(offsets[-1]))
         index = np.zeros(256, dtype=np.int64)
         index[[atomic_numbers[s] for s in self.species]] = np.arange(len(self.species))
-        rows = np.repeat(np.arange(stop - start), np.diff(offsets)) * len(self.species)
-        counts = np.bincount(rows + index[numbers], minlength=(stop - start) * len(self.species))
-        return counts.reshape(stop - start, len(self.species))
+        return count_species(index[numbers], offsets, len(self.species))
 
     def identifiers(self, start: int = 0, stop: int | None = None) -> list[str]:
         """A unique text for each structure: its title and ``#frame=k``."""

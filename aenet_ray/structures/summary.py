@@ -10,6 +10,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from aenet_ray.structures.block import StructureBlock
+from aenet_ray.structures.compositions import Distinct, count_species
 from aenet_ray.structures.distances import closest_pairs
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import FloatArray, IntArray
@@ -132,7 +133,7 @@ def summarize(store: StructureStore, *, n_outliers: int = 10, n_compositions: in
     _compositions(summary, store, tally, n_compositions)
     _energies(summary, store, tally, n_outliers)
     evidence = Evidence(
-        all_electron_ratio=tally.energy / (tally.composition_rows @ all_electron_energy(numbers))[tally.composition],
+        all_electron_ratio=tally.energy / (tally.compositions.rows @ all_electron_energy(numbers))[tally.composition],
         relative_energy=tally.relative_energy,
         force_rms=tally.rms,
         bond_ratio=tally.bond_ratio,
@@ -154,8 +155,7 @@ class _Tally:
         n = len(store)
         self.store, self.numbers = store, numbers
         self.n_atoms = np.zeros(n, dtype=np.int64)
-        self.composition = np.zeros(n, dtype=np.int64)  # index into the rows below
-        self.rows: dict[bytes, int] = {}
+        self.composition, self.compositions = np.zeros(n, dtype=np.int64), Distinct()
         self.energy, self.volume, self.distance, self.bond_ratio = (np.full(n, np.nan) for _ in range(4))
         self.force, self.rms, self.net_force = (np.full(n, np.nan) for _ in range(3))
         self.relative_energy = np.full(n, np.nan)
@@ -184,12 +184,7 @@ class _Tally:
 
     def _add_compositions(self, rows: slice, block: StructureBlock) -> None:
         kind = np.searchsorted(self.numbers, block.numbers)
-        flat = block.structure_index * len(self.numbers) + kind
-        counts = np.bincount(flat, minlength=block.n_structures * len(self.numbers))
-        counts = counts.reshape(block.n_structures, -1).astype(np.int64)
-        unique, inverse = np.unique(counts, axis=0, return_inverse=True)
-        indices = np.array([self.rows.setdefault(row.tobytes(), len(self.rows)) for row in unique])
-        self.composition[rows] = indices[inverse.ravel()]
+        self.composition[rows] = self.compositions.add(count_species(kind, block.offsets, len(self.numbers)))
 
     def _add_forces(self, rows: slice, block: StructureBlock) -> None:
         if not block.has_forces.any():
@@ -220,11 +215,6 @@ class _Tally:
             indices, counts = np.unique(self.store.fidelity_indices(), return_counts=True)
             self.fidelities = {names[i]: int(c) for i, c in zip(indices.tolist(), counts, strict=True)}
 
-    @property
-    def composition_rows(self) -> IntArray:
-        """Atoms of each species, (n_compositions, n_species)."""
-        return np.array([np.frombuffer(row, dtype=np.int64) for row in self.rows])
-
 
 def work_along_pairs(block: StructureBlock) -> list[tuple[float, float]]:
     """(energy difference, minus mean force times displacement), eV, of neighbouring frames of one trajectory.
@@ -250,7 +240,7 @@ def work_along_pairs(block: StructureBlock) -> list[tuple[float, float]]:
 
 
 def _compositions(summary: StoreSummary, store: StructureStore, tally: _Tally, n_listed: int) -> None:
-    rows = tally.composition_rows
+    rows = tally.compositions.rows
     counts = np.bincount(tally.composition, minlength=len(rows))
     summary.n_compositions = len(rows)
     for k in np.argsort(-counts, kind="stable")[:n_listed].tolist():
@@ -270,8 +260,9 @@ def _energies(summary: StoreSummary, store: StructureStore, tally: _Tally, n_lis
     present = np.isfinite(tally.energy)
     if not present.any():
         return
-    fitted, above = fit_by_composition(tally.energy, tally.n_atoms, tally.composition, tally.composition_rows)
-    if np.linalg.matrix_rank(tally.composition_rows) == len(store.species):
+    rows = tally.compositions.rows
+    fitted, above = fit_by_composition(tally.energy, tally.n_atoms, tally.composition, rows)
+    if np.linalg.matrix_rank(rows) == len(store.species):
         summary.robust_atomic_energies = dict(zip(store.species, fitted.tolist(), strict=True))
     tally.relative_energy = above
     summary.relative_energy = Spread.of(above)
