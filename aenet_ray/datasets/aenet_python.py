@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
-
 from aenet_ray.datasets.database import SETTINGS, Settings
 from aenet_ray.errors import StoreError, StructureError
 from aenet_ray.legacy.training_hdf5 import DESCRIPTOR_KEYS, Entry, TrainingFile
@@ -177,7 +175,7 @@ def _origin(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        with StructureStore(path), h5py.File(path, "r", locking=False) as file:
-            return file.attrs.get(ORIGIN)
+        with StructureStore(path) as store:
+            return store.file.attrs.get(ORIGIN)
     except (StoreError, OSError):
         return None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from aenet_ray.datasets.sources import SourceCollection, SourceRecord
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import ConfigError, StoreError, StructureError, UnknownSpeciesError
 from aenet_ray.progress import progress_bar
-from aenet_ray.structures.build import process_map
+from aenet_ray.structures.build import process_map, windowed
 from aenet_ray.structures.parsing import Parsed, ParseOptions, Task, parse_task, tasks
 from aenet_ray.structures.readers import Piece
 from aenet_ray.structures.writer import BuildReport, Compression, StoreWriter
@@ -136,14 +136,9 @@ def _by_kind(function: Callable[[Task], Parsed], items: Iterable[Task], workers:
         size += sum(PROCESS_BYTES if piece.kind == "loader" else piece.n_bytes for piece in task.pieces)
         if size > PROCESS_BYTES:
             break
-    everything = _chain(first, items)
+    everything = chain(first, items)
     sendable = size > PROCESS_BYTES and all(_can_be_sent(piece) for task in first for piece in task.pieces)
     yield from process_map(workers)(function, everything) if sendable else _in_threads(function, everything, workers)
-
-
-def _chain(first: list[Task], rest: Iterator[Task]) -> Iterator[Task]:
-    yield from first
-    yield from rest
 
 
 def _can_be_sent(piece: Piece) -> bool:
@@ -161,13 +156,7 @@ def _can_be_sent(piece: Piece) -> bool:
 
 def _in_threads(function: Callable[[Task], Parsed], items: Iterable[Task], workers: int) -> Iterator[Parsed]:
     with ThreadPoolExecutor(workers) as pool:
-        window: deque[Future[Parsed]] = deque()
-        for item in items:
-            window.append(pool.submit(function, item))
-            if len(window) > 3 * workers:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
+        yield from windowed(pool, function, items, 3 * workers)
 
 
 def checked_compression(name: str | None, level: int) -> Compression:

@@ -116,12 +116,10 @@ class TarSources(SourceCollection):
             yield None, Piece("error", self.archive, content=error)
 
     def _members(self) -> Iterator[tuple[SourceRecord, Piece]]:
-        position = 0
         for member in iter_members(self.archive, self.suffixes):
             loader = partial(_parse_xsf, member.data, member.source)
             record = SourceRecord(member.source, loader, "tar_xsf_member", member.name)
-            n_bytes, position = member.position - position, member.position
-            yield record, Piece("xsf", member.source, 0, member.data, n_bytes=n_bytes)
+            yield record, Piece("xsf", member.source, 0, member.data, n_bytes=member.n_bytes)
 
 
 def _parse_xsf(data: bytes, source: str) -> list[Structure]:

@@ -24,13 +24,13 @@ class Member:
         source: ``archive::member=index:member``.
         name: ``archive file name:member``, and ``@member=index`` where the member's name comes again.
         data: Its bytes.
-        position: Bytes of the archive file read so far.
+        n_bytes: Bytes of the archive file read for it.
     """
 
     source: str
     name: str
     data: bytes
-    position: int
+    n_bytes: int
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
@@ -45,13 +45,15 @@ def iter_members(path: str | os.PathLike[str], suffixes: tuple[str, ...] = (".xs
             were yielded by then.
     """
     seen: Counter[str] = Counter()
+    position = 0
     try:
         with open_binary(path) as (raw, plain):
             stream = _Stream(plain)
             for index, (name, data) in enumerate(_members(stream, suffixes)):
                 again = f"@member={index}" if seen[name] else ""
                 seen[name] += 1
-                yield Member(f"{path}::member={index}:{name}", f"{Path(path).name}:{name}{again}", data, raw.tell())
+                n_bytes, position = raw.tell() - position, raw.tell()
+                yield Member(f"{path}::member={index}:{name}", f"{Path(path).name}:{name}{again}", data, n_bytes)
             stream.finish()
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         n = sum(seen.values())

@@ -125,12 +125,7 @@ class StructureBlock:
         """Structures [start, stop) as views."""
         a, b = self.offsets[start], self.offsets[stop]
         rows, atoms = slice(start, stop), slice(a, b)
-        values = {
-            f.name: column[atoms if f.name in _PER_ATOM else rows]
-            for f in fields(self)
-            if f.name != "offsets" and (column := getattr(self, f.name)) is not None
-        }
-        return StructureBlock(offsets=self.offsets[start : stop + 1] - a, **values)
+        return self._part(self.offsets[start : stop + 1] - a, rows, atoms)
 
     def select(self, indices: ArrayLike) -> StructureBlock:
         """Structures by index or mask, copied, in the order given."""
@@ -138,6 +133,9 @@ class StructureBlock:
         counts = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         atoms = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
+        return self._part(offsets, rows, atoms)
+
+    def _part(self, offsets: IntArray, rows: slice | IntArray, atoms: slice | IntArray) -> StructureBlock:
         values = {
             f.name: column[atoms if f.name in _PER_ATOM else rows]
             for f in fields(self)

@@ -8,7 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -128,8 +128,19 @@ class _Gate:
         return records
 
 
+def windowed(pool: Executor, function: Callable[[Task], Parsed], items: Iterable[Task], size: int) -> Iterator[Parsed]:
+    """An ordered map over a pool that keeps only so many tasks and results in memory."""
+    window: deque[Future[Parsed]] = deque()
+    for item in items:
+        window.append(pool.submit(function, item))
+        if len(window) > size:
+            yield window.popleft().result()
+    while window:
+        yield window.popleft().result()
+
+
 def process_map(workers: int) -> MapFunction:
-    """An ordered map over a few processes that keeps only a window of tasks in memory."""
+    """An ordered map over a few processes, as ``windowed``."""
 
     def run(function: Callable[[Task], Parsed], items: Iterable[Task]) -> Iterator[Parsed]:
         import multiprocessing
@@ -138,14 +149,8 @@ def process_map(workers: int) -> MapFunction:
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         pool = ProcessPoolExecutor(workers, mp_context=context)
-        window: deque[Future[Parsed]] = deque()
         try:
-            for item in items:
-                window.append(pool.submit(function, item))
-                if len(window) > 3 * workers:
-                    yield window.popleft().result()
-            while window:
-                yield window.popleft().result()
+            yield from windowed(pool, function, items, 3 * workers)
         except BrokenProcessPool:
             raise StoreError(
                 "a process that parsed files died: out of memory, killed, or the script that called build_store "

@@ -75,7 +75,7 @@ def parse_task(task: Task) -> Parsed:
         try:
             for structure in _structures(piece, task.options):
                 structures.append(structure)
-                places.append((piece.source, piece.frame) if piece.kind == "memory" else _place(structure))
+                places.append(_place(piece, structure))
         except StructureError as error:
             if not task.options.skip_errors:
                 raise
@@ -105,8 +105,8 @@ def _structures(piece: Piece, options: ParseOptions) -> Iterator[Structure]:
         raise StructureError(str(error)) from None  # a store that is damaged
 
 
-def _place(structure: Structure) -> tuple[str, int]:
-    return structure.source, structure.frame
+def _place(piece: Piece, structure: Structure) -> tuple[str, int]:
+    return (piece.source, piece.frame) if piece.kind == "memory" else (structure.source, structure.frame)
 
 
 def _lost(piece: Piece) -> int | str:

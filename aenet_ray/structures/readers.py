@@ -145,10 +145,8 @@ def files_of(path: str) -> Iterator[str]:
 def _cut_file(path: str) -> Iterator[Piece]:
     kind = file_format(path)
     if kind == "tar":
-        position = 0
         for member in iter_members(path):
-            n_bytes, position = member.position - position, member.position
-            yield Piece("xsf", member.source, 0, member.data, member.name, n_bytes)
+            yield Piece("xsf", member.source, 0, member.data, member.name, member.n_bytes)
     elif kind == "extxyz":
         yield from cut_extxyz(path)
     elif kind == "hdf5" and (found := legacy.kind_of(path)) is not None:
