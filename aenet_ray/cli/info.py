@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
 def atomic_energies(store: StructureStore) -> tuple[dict[str, float], str]:
     """What ``aenet-ray atomic-energies`` fits to the same data, eV, and how; none, and why, where it refuses."""
-    from aenet_ray.reference_energies.fit import compositions_of
     from aenet_ray.reference_energies.least_squares import explain_rank
+    from aenet_ray.reference_energies.table import compositions_of
 
     fit = compositions_of([store])
     if not fit.n_samples:
