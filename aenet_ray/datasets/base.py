@@ -188,7 +188,7 @@ class BaseDataset(Dataset[dict[str, Any]], ABC):
 
 def descriptor_features(descriptor: ChebyshevDescriptor, structure: Structure) -> FloatArray:
     """Features of one structure, (n_atoms, n_features), float64."""
-    from aenet_ray.features.featurize import block_features
+    from aenet_ray.features.compute import block_features
     from aenet_ray.structures.block import StructureBlock
 
     block = StructureBlock.from_structures([structure])

@@ -2,7 +2,7 @@
 
 Read tasks cut the store into the ranges of the missing shards, actors featurize a range and put its shard in place,
 and only a small record comes back. Which shards there are, how one is made and what is missing after a kill is
-decided in ``featurize.py``, where the same functions run without Ray.
+decided in ``featurize.py`` and ``shards.py``, where the same functions run without Ray.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from aenet_ray import errors
 from aenet_ray.errors import AenetRayError, StoreError
 from aenet_ray.features.arrow_blocks import from_table
 from aenet_ray.features.datasource import StructureRanges
-from aenet_ray.features.featurize import Shard, ShardRunner, missing_shards, write_shard
+from aenet_ray.features.featurize import ShardRunner
+from aenet_ray.features.shards import Shard, missing_shards, write_shard
 from aenet_ray.ray_session import ensure_ray, free_resources
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.waiting import saying

@@ -11,7 +11,7 @@ from ase.data import atomic_numbers
 from aenet_ray.committee.ensemble import spread
 from aenet_ray.committee.potential import TorchCommitteePotential
 from aenet_ray.committee.predict_result import METRICS
-from aenet_ray.features.featurize import EDGE_ATOMS, block_features
+from aenet_ray.features.compute import EDGE_ATOMS, block_features
 from aenet_ray.inference.predict import DescribedBlock, predict_described
 from aenet_ray.selection.candidates import BLOCK_ATOMS, Chunk, Part
 from aenet_ray.selection.table import Kept, count

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 from aenet_ray import ChebyshevDescriptor, HDF5StructureDataset, SourceCollection, SourceRecord, StructureStore
 from aenet_ray.datasets import TarSources, database, resolve_dataset
 from aenet_ray.errors import ConfigError, DescriptorError, InputTypeError, StoreError
-from aenet_ray.features import featurize as featurize_module
+from aenet_ray.features import compute
 from aenet_ray.structures.ase_io import write_ase
 from aenet_ray.structures.structure import Structure
 from aenet_ray.structures.xsf import format_xsf
@@ -206,7 +206,7 @@ def test_persisted_features(tmp_path, tio2, monkeypatch, dtype):
     path = tmp_path / "d.h5"
     dataset = built(made, path, tio2, build={"persist_features": True})
     direct = [dataset.descriptor.forward_from_positions(s.positions, s.species, s.cell, s.pbc) for s in tio2]
-    monkeypatch.setattr(featurize_module, "block_features", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(compute, "block_features", lambda *_: pytest.fail("computed again"))
     reader = ChebyshevDescriptor(["Ti", "O"], 3, 3.5, 2, 3.0, dtype=dtype)
     for dataset in (HDF5StructureDataset(reader, path), HDF5StructureDataset(None, path)):
         for i in (5, 0, -1):

@@ -21,7 +21,7 @@ from aenet_ray import (
 )
 from aenet_ray.datasets import CachedStructureDataset, StructureDataset, train_test_split, train_test_split_dataset
 from aenet_ray.errors import ConfigError, TrainingError
-from aenet_ray.features import featurize as featurize_module
+from aenet_ray.features import compute
 from aenet_ray.models.model_file import read_model_file
 from aenet_ray.structures.structure import Structure
 
@@ -122,7 +122,7 @@ def test_features_that_are_there_are_not_computed(train, tio2, descriptor, monke
     def refuse(*_):
         raise AssertionError("features are computed again")
 
-    monkeypatch.setattr(featurize_module, "block_features", refuse)
+    monkeypatch.setattr(compute, "block_features", refuse)
     train(dataset=cached)
     train(name="two", train_dataset=Subset(cached, range(3, 16)), test_dataset=other)
     with pytest.raises(AssertionError, match="computed again"):
@@ -136,7 +136,7 @@ def test_a_database_trains_with_the_features_it_keeps(train, tio2, descriptor, t
     dataset = HDF5StructureDataset(descriptor, path, tio2, atomic_energies=REFERENCES)
     dataset.build_database(False, persist_force_derivatives=True)
     part = HDF5StructureDataset(descriptor, path, atomic_energies=REFERENCES)
-    monkeypatch.setattr(featurize_module, "block_features", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(compute, "block_features", lambda *_: pytest.fail("computed again"))
     first = train(config, train_dataset=Subset(dataset, range(12)), test_dataset=Subset(part, range(12, 16)))
     assert first[1] == (list(range(12)), list(range(12, 16)))
     assert not list(first[3].glob("structures*"))

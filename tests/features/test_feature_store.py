@@ -18,7 +18,9 @@ import pytest
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import DescriptorError, StoreError
 from aenet_ray.features import featurize as featurize_module
-from aenet_ray.features.featurize import featurize, in_process, missing_shards, plan_shards
+from aenet_ray.features import shards as shards_module
+from aenet_ray.features.featurize import featurize, in_process
+from aenet_ray.features.shards import missing_shards, plan_shards, write_shard
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import StructureStore, write_store
@@ -35,7 +37,7 @@ def descriptor(**changes) -> ChebyshevDescriptor:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Shards of a few structures."""
-    monkeypatch.setattr(featurize_module, "SHARD_BYTES", 12_000)
+    monkeypatch.setattr(shards_module, "SHARD_BYTES", 12_000)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def test_there_are_several_shards(store, entry):
 
 
 def test_no_shard_is_empty_where_structures_are_larger_than_shards(store, structures, tmp_path, monkeypatch):
-    monkeypatch.setattr(featurize_module, "SHARD_BYTES", 100)
+    monkeypatch.setattr(shards_module, "SHARD_BYTES", 100)
     shards = plan_shards(store, descriptor().n_features, "float64")
     assert [(s.start, s.stop) for s in shards] == [(i, i + 1) for i in range(N)]
     features = FeatureStore(featurize(store, descriptor(), tmp_path, progress=False))
@@ -110,12 +112,12 @@ import json, shutil, sys, time
 from pathlib import Path
 import numpy as np
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.features import featurize as module
+from aenet_ray.features import featurize as module, shards
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.structures.store import StructureStore
 
 store, folder, me, rounds = StructureStore(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-module.SHARD_BYTES, module.PATIENCE = 12_000, float(sys.argv[5])
+shards.SHARD_BYTES, module.PATIENCE = 12_000, float(sys.argv[5])
 descriptor = ChebyshevDescriptor(["Ti", "O"], 4, 4.0, 2, 3.0)
 made = []
 
@@ -200,7 +202,7 @@ def test_a_holder_that_was_killed_or_hangs_stops_nobody(store, tmp_path, monkeyp
         assert len(FeatureStore(entry)) == N
         process.kill()
     monkeypatch.undo()
-    monkeypatch.setattr(featurize_module, "SHARD_BYTES", 12_000)
+    monkeypatch.setattr(shards_module, "SHARD_BYTES", 12_000)
     (entry / "index.json").unlink()
     start = time.monotonic()
     again(store, entry)
@@ -215,7 +217,7 @@ def test_a_holder_that_was_killed_or_hangs_stops_nobody(store, tmp_path, monkeyp
 def test_a_whole_shard_is_left_to_its_readers(store, entry):
     shard = plan_shards(store, descriptor().n_features, "float64")[1]
     before = files(entry)
-    record = featurize_module.write_shard(store.read(shard.start, shard.stop), shard, entry, descriptor(), "float64")
+    record = write_shard(store.read(shard.start, shard.stop), shard, entry, descriptor(), "float64")
     after = files(entry)
     assert {k: v for k, v in after.items() if not k.endswith(".lock")} == {
         k: v for k, v in before.items() if not k.endswith(".lock")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aenet_ray.features.featurize import structure_moments
+from aenet_ray.features.compute import structure_moments
 from aenet_ray.features.moments import FeatureMoments
 from aenet_ray.models.normalization import Normalization
 

@@ -18,8 +18,9 @@ import pytest
 
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.errors import DescriptorError
-from aenet_ray.features import featurize as module
-from aenet_ray.features.featurize import featurize, in_process, missing_shards, plan_shards
+from aenet_ray.features import shards as module
+from aenet_ray.features.featurize import featurize, in_process
+from aenet_ray.features.shards import missing_shards, plan_shards
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import StructureStore, write_store
 
