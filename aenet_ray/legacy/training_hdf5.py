@@ -24,7 +24,7 @@ from aenet_ray.legacy.hdf5 import (
     reading,
     text,
 )
-from aenet_ray.legacy.unpickle import Record, read_record
+from aenet_ray.legacy.record import Record, read_record
 
 META = ("source_id", "frame_idx", "source_kind", "display_name", "has_forces", "n_atoms", "energy", "name")
 MANIFEST = "aenet.torch_training.descriptor_manifest.v1"

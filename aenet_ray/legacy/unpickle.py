@@ -1,4 +1,4 @@
-"""The one record that aenet-python pickles into its files, read without running anything.
+"""Pickles of the one record that aenet-python writes into its files, read without running anything.
 
 A pickle is a program. Its instructions are carried out here, one by one, on plain values, and only those that the
 record needs. No name in it is imported: the few that are known stand for code of this module, never for functions of
@@ -13,43 +13,19 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from aenet_ray.errors import StructureError, UnsafeFileError
 
 RECORD_CLASS = "aenet.torch_training.config.Structure"
-RECORD_FIELDS = ("positions", "species", "energy", "forces", "cell", "pbc", "name")
 
 _ARRAY_TYPE = re.compile(r"(f[248]|[iu][1248]|b1|[US][1-9][0-9]{0,6})")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The plain values of aenet-python's structure record; what is absent is None.
-
-    Args:
-        positions: (n_atoms, 3), Å.
-        species: (n_atoms,).
-        energy: Total energy, eV.
-        forces: (n_atoms, 3), eV/Å.
-        cell: Rows, (3, 3), Å.
-        pbc: (3,).
-        name: Identifier.
-    """
-
-    positions: np.ndarray
-    species: list[str]
-    energy: float | None
-    forces: np.ndarray | None
-    cell: np.ndarray | None
-    pbc: np.ndarray | None
-    name: str | None
-
-
-def read_record(data: bytes, where: str) -> Record:
-    """The record in a pickle.
+def read_state(data: bytes, where: str) -> dict[str, Any]:
+    """The fields of the record in a pickle, as plain values.
 
     Args:
         data: The pickle.
@@ -69,50 +45,11 @@ def read_record(data: bytes, where: str) -> Record:
     except (_Damaged, IndexError, KeyError, struct.error, UnicodeError, ValueError, OverflowError) as error:
         raise StructureError(f"{where}: damaged: {error or type(error).__name__}.") from None
     if not isinstance(value, _Instance) or value.state is None:
-        raise StructureError(f"{where}: holds {_kind(value)}, expected a record of {RECORD_CLASS}.")
-    return _checked(value.state, where)
+        raise StructureError(f"{where}: holds {what_is(value)}, expected a record of {RECORD_CLASS}.")
+    return value.state
 
 
-def _checked(state: dict[str, Any], where: str) -> Record:
-    """The fields of a record, each of the kind it should be; shapes are left to ``Structure``."""
-
-    def refuse(name: str, expected: str) -> NoReturn:
-        raise StructureError(f"{where}: {name} is {_kind(state.get(name))}, expected {expected}.")
-
-    def array(name: str, kinds: str = "fiu") -> np.ndarray | None:
-        value = state.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
-            refuse(name, "an array of numbers")
-        return value
-
-    unknown = sorted(k for k, v in state.items() if k not in RECORD_FIELDS and v is not None)
-    if unknown:
-        raise StructureError(f"{where}: the record has the field {unknown[0]!r}; known are {', '.join(RECORD_FIELDS)}.")
-    positions = array("positions")
-    if positions is None:
-        refuse("positions", "an array of numbers")
-    species = state.get("species")
-    if isinstance(species, np.ndarray) and species.dtype.kind == "U" and species.ndim == 1:
-        species = species.tolist()
-    if not isinstance(species, (list, tuple)) or not all(isinstance(s, str) for s in species):
-        refuse("species", "a list of chemical symbols")
-    energy, name, pbc = state.get("energy"), state.get("name"), state.get("pbc")
-    if energy is not None and type(energy) not in (int, float):
-        refuse("energy", "a number")
-    if name is not None and not isinstance(name, str):
-        refuse("name", "a text")
-    if isinstance(pbc, (list, tuple)) and all(isinstance(flag, bool) for flag in pbc):
-        pbc = np.array(pbc, dtype=bool)
-    elif pbc is not None:
-        pbc = array("pbc", "biu")
-    if energy is not None:
-        energy = None if math.isnan(energy) else float(energy)
-    return Record(positions, list(species), energy, array("forces"), array("cell"), pbc, name)
-
-
-def _kind(value: object) -> str:
+def what_is(value: object) -> str:
     """What a value is, in words that stay short whatever it holds."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} with shape {value.shape}"
@@ -314,7 +251,7 @@ class _Machine:
     def call(self) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, _Name) or not isinstance(arguments, tuple):
-            raise _Refused(f"calls {_kind(function)}")
+            raise _Refused(f"calls {what_is(function)}")
         if function.text == "_codecs.encode":
             self.push(self.encode(*arguments))
         elif function.text in _CALLS:
@@ -337,7 +274,7 @@ class _Machine:
     def new(self) -> None:
         arguments, cls = self.pop(), self.pop()
         if cls != _Name(RECORD_CLASS) or arguments != ():
-            raise _Refused(f"makes an instance of {cls.text if isinstance(cls, _Name) else _kind(cls)}")
+            raise _Refused(f"makes an instance of {cls.text if isinstance(cls, _Name) else what_is(cls)}")
         self.push(_Instance())
 
     def build(self) -> None:
@@ -349,11 +286,11 @@ class _Machine:
         elif isinstance(target, _Instance) and type(state) is dict and target.state is None:
             target.state = state
         else:
-            raise _Refused(f"sets the state of {_kind(target)}")
+            raise _Refused(f"sets the state of {what_is(target)}")
 
     def append(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise _Refused(f"appends to {_kind(self.stack[-1])}")
+            raise _Refused(f"appends to {what_is(self.stack[-1])}")
         self.stack[-1].extend(items)
 
     def set_items(self, items: list[Any]) -> None:

@@ -31,7 +31,7 @@ from legacy_files import (
 )
 
 from aenet_ray.errors import StructureError, UnsafeFileError
-from aenet_ray.legacy.unpickle import read_record
+from aenet_ray.legacy.record import read_record
 
 WHERE = "old.h5, entry 3"
 
@@ -237,7 +237,7 @@ BOMBS = {
 def test_bombs_stay_small(name):
     """In a process with 2 GB of address space more than Python takes: whoever reserves a huge block ends there."""
     code = (
-        "import resource, sys, time; from aenet_ray.legacy.unpickle import read_record\n"
+        "import resource, sys, time; from aenet_ray.legacy.record import read_record\n"
         "from aenet_ray.errors import AenetRayError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); t = time.perf_counter()\n"
         "try: read_record(sys.stdin.buffer.read(), 'x')\n"
