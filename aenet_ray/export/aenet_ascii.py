@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
 from aenet_ray.errors import ExportError
-from aenet_ray.export.files import write_atomically
+from aenet_ray.export.files import write_atomically, write_each
 from aenet_ray.export.rows import ROWS, Row, Values, potential_of, values_of
 from aenet_ray.export.species_potential import SpeciesPotential
 
@@ -44,15 +45,8 @@ def write_ascii_files(
     allow_longer_angular_cutoff: bool = False,
 ) -> dict[str, Path]:
     """Write ``{prefix}.{species}.nn.ascii`` for each potential; species to absolute path."""
-    directory = Path(output_dir).absolute()
-    return {
-        p.central_species: write_ascii(
-            p,
-            directory / f"{prefix}.{p.central_species}.nn.ascii",
-            allow_longer_angular_cutoff=allow_longer_angular_cutoff,
-        )
-        for p in potentials
-    }
+    write = partial(write_ascii, allow_longer_angular_cutoff=allow_longer_angular_cutoff)
+    return write_each(write, potentials, output_dir, prefix, ".nn.ascii")
 
 
 def read_ascii(path: str | Path) -> SpeciesPotential:
@@ -70,11 +64,7 @@ def read_ascii(path: str | Path) -> SpeciesPotential:
         starts[row.name] = lines.next_number()
         values[row.name] = lines.read(row, values)
     lines.expect_end()
-    try:
-        return potential_of(values, lambda row: f"{path}, line {starts[row]}")
-    except ExportError as error:
-        message = str(error)
-        raise error if message.startswith(str(path)) else ExportError(f"{path}: {message}") from None
+    return potential_of(values, path, lambda row: f"line {starts[row]}")
 
 
 def _lines(row: Row, values: Values) -> list[str]:

@@ -6,13 +6,14 @@ What ænet's predict program, its C library and its LAMMPS interface load.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aenet_ray.errors import ExportError
-from aenet_ray.export.files import write_atomically
+from aenet_ray.export.files import write_atomically, write_each
 from aenet_ray.export.rows import ROWS, Row, Values, potential_of, values_of
 from aenet_ray.export.species_potential import SpeciesPotential
 
@@ -40,13 +41,8 @@ def write_binary_files(
     allow_longer_angular_cutoff: bool = False,
 ) -> dict[str, Path]:
     """Write ``{prefix}.{species}.nn`` for each potential; species to absolute path."""
-    directory = Path(output_dir).absolute()
-    return {
-        p.central_species: write_binary(
-            p, directory / f"{prefix}.{p.central_species}.nn", allow_longer_angular_cutoff=allow_longer_angular_cutoff
-        )
-        for p in potentials
-    }
+    write = partial(write_binary, allow_longer_angular_cutoff=allow_longer_angular_cutoff)
+    return write_each(write, potentials, output_dir, prefix, ".nn")
 
 
 def read_binary(path: str | Path) -> SpeciesPotential:
@@ -67,11 +63,7 @@ def read_binary(path: str | Path) -> SpeciesPotential:
     if len(records) > len(ROWS):
         raise ExportError(f"{path}: expected {len(ROWS)} records, found {len(records)}.")
     number = {row.name: i + 1 for i, row in enumerate(ROWS)}
-    try:
-        return potential_of(values, lambda row: f"{path}, record {number[row]}")
-    except ExportError as error:
-        message = str(error)
-        raise error if message.startswith(str(path)) else ExportError(f"{path}: {message}") from None
+    return potential_of(values, path, lambda row: f"record {number[row]}")
 
 
 def _marker(n_bytes: int) -> bytes:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -143,13 +144,20 @@ def one_word(text: str) -> str:
     return word[:100] or "aenet_ray"
 
 
-def potential_of(values: Mapping[str, Any], where: Callable[[str], str]) -> SpeciesPotential:
-    """The potential that rows describe; ``where(row name)`` says in which file and line a row stands.
+def potential_of(values: Mapping[str, Any], path: str | Path, place: Callable[[str], str]) -> SpeciesPotential:
+    """The potential that rows describe; ``place(row name)`` says where in its file a row stands.
 
     Raises:
-        ExportError: The rows contradict each other, or it is not a Chebyshev potential.
+        ExportError: The rows contradict each other, or it is not a Chebyshev potential; names the file.
     """
-    v = values
+    try:
+        return _potential_of(values, lambda row: f"{path}, {place(row)}")
+    except ExportError as error:
+        message = str(error)
+        raise error if message.startswith(str(path)) else ExportError(f"{path}: {message}") from None
+
+
+def _potential_of(v: Mapping[str, Any], where: Callable[[str], str]) -> SpeciesPotential:
 
     def expect(row: str, found: object, expected: object, meaning: str) -> None:
         if found != expected:
