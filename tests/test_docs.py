@@ -9,18 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from user_runs import ROOT, TIO2, blocks, run_block
 
 from aenet_ray.cli.main import COMMANDS, _parse, _parser
 
-ROOT = Path(__file__).parent.parent
 FOLDERS = (".", "benchmarks", "cluster_configs", "examples/data", "tests/data")
 PAGES = sorted([*(ROOT / folder / "README.md" for folder in FOLDERS), *ROOT.glob("docs/*.md")])
 TRIED = ("data", "training")
 """Pages whose Python blocks run as they stand, on the demo's structures under the name ``tio2.tar.gz``."""
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[tuple[str, str]]:
@@ -45,11 +41,12 @@ def test_commands_exist(page: str, line: str) -> None:
 
 @pytest.mark.parametrize("name", TRIED)
 def test_python_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(ROOT / "examples" / "data" / "tio2_ci100_xsf.tar.gz", tmp_path / "tio2.tar.gz")
+    shutil.copy(TIO2, tmp_path / "tio2.tar.gz")
     monkeypatch.chdir(tmp_path)
-    found = blocks(ROOT / "docs" / f"{name}.md", "python")
+    page = ROOT / "docs" / f"{name}.md"
+    found = blocks(page, "python")
     assert found
-    exec(compile("\n".join(found), f"{name}.md", "exec"), {"__name__": "page"})
+    run_block("\n".join(found), page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from user_runs import ROOT, run_script
 
-ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(ROOT.glob("examples/*.py"))
 
 
 @pytest.mark.ray  # one of them starts it
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
 def test_example(script: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", str(script)],
-        cwd=tmp_path,
-        env=os.environ | {"MPLBACKEND": "Agg"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_script(script, tmp_path, "error::DeprecationWarning:__main__")
     assert done.stdout.strip()
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs/committees.md"
+from user_runs import ROOT, blocks, run_block
+
+PAGE = ROOT / "docs/committees.md"
 
 
 def test_example(data_dir, tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (code,) = blocks(PAGE, "python")
     assert "iterations=200" in code
     shutil.copy(data_dir / "tio2_ci100_xsf.tar.gz", tmp_path)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code.replace("iterations=200", "iterations=3"), str(PAGE), "exec"), {})
+    run_block(code.replace("iterations=200", "iterations=3"), PAGE)
     assert "final_RMSE_test" in capsys.readouterr().out
     assert (tmp_path / "uncertainty.png").exists()
     assert (tmp_path / "committee_run/member_003/model.pt").exists()

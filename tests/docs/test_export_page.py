@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from pathlib import Path
 
 import pytest
 from potentials import random_potential
+from user_runs import ROOT, blocks, run_block
 
 from aenet_ray.cli.main import main
 
-PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+PAGE = ROOT / "docs" / "export.md"
 
 
 @pytest.fixture
@@ -27,14 +22,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_python_examples_run_one_after_another(folder):
-    write, read = blocks("python")
-    exec(compile(write, "docs/export.md", "exec"), {})
-    exec(compile(read, "docs/export.md", "exec"), {})
+    write, read = blocks(PAGE, "python")
+    run_block(write, PAGE)
+    run_block(read, PAGE)
     assert (folder / "from_aenet.pt").exists()
 
 
 def test_commands_run_and_write_what_their_comments_say(folder):
-    for line in blocks("bash")[0].splitlines():
+    for line in blocks(PAGE, "bash")[0].splitlines():
         command, comment = line.split("#")
         assert main(shlex.split(command)[1:]) == 0
         for name in comment.replace(",", " ").split():
@@ -46,7 +41,8 @@ def test_every_argument_named_on_the_page_exists():
 
     from aenet_ray import TorchANNPotential
 
+    text = PAGE.read_text()
     for name in ("structures", "compute_stats", "descriptor_stats"):
         assert name in inspect.signature(TorchANNPotential.to_aenet_ascii).parameters
-        assert f"`{name}" in PAGE
+        assert f"`{name}" in text
     assert "allow_longer_angular_cutoff" in inspect.signature(TorchANNPotential.from_aenet).parameters

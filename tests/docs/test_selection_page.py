@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs/selection.md"
+from user_runs import ROOT, blocks, run_block
+
+PAGE = ROOT / "docs/selection.md"
 
 
 def test_examples(data_dir, tmp_path, monkeypatch, capsys):
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 2
+    found = blocks(PAGE, "python")
+    assert len(found) == 2
     shutil.copy(data_dir / "tio2_ci100_xsf.tar.gz", tmp_path / "tio2.tar.gz")
     monkeypatch.chdir(tmp_path)
-    code = "\n".join(blocks).replace("iterations=50", "iterations=3")
-    exec(compile(code, str(PAGE), "exec"), {})
+    run_block("\n".join(found).replace("iterations=50", "iterations=3"), PAGE)
     out = capsys.readouterr().out
     assert "spread x" in out
     assert "uncertainty" in out

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
-from searches import TIO2
+from user_runs import ROOT, TIO2, blocks, run_block
 
 from aenet_ray.experiment import split_group
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.plan import check_search
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text()
-
-
-def block(language: str) -> str:
-    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE))
+PAGE = ROOT / "docs" / "tuning.md"
 
 
 @pytest.fixture
@@ -29,13 +23,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_file_is_a_search(folder):
-    values, group = split_group(yaml.safe_load(block("yaml")), "tune", "page", "space")
+    values, group = split_group(yaml.safe_load("\n".join(blocks(PAGE, "yaml"))), "tune", "page", "space")
     check_search(values, TuneConfig.from_mapping(group, "tune"))
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_the_python_runs(folder, ray_local):
-    exec(compile(block("python"), "tuning.md", "exec"), {"__name__": "page"})
+    run_block("\n".join(blocks(PAGE, "python")), PAGE)
     assert (folder / "runs" / "search" / "best.yaml").exists()
     assert (folder / "runs" / "folds" / "summary.csv").exists()
