@@ -118,7 +118,7 @@ def parallel_coordinates(
         raise PlotError("no settings were searched; nothing to draw.")
     scales = [_Axis.of(name, [t.values[name] for t in shown], log=name in log) for name in names]
     bests = np.array([t.best for t in shown])
-    last = _Axis.of(label, bests.tolist(), log=bool((bests > 0).all()) and bests.max() > 5 * bests.min())
+    last = _Axis.of_range(label, bests.tolist(), log=bool((bests > 0).all()) and bests.max() > 5 * bests.min())
     with figure_style():
         from matplotlib import colormaps
 
@@ -150,10 +150,15 @@ class _Axis:
     @classmethod
     def of(cls, name: str, values: Sequence[Any], *, log: bool) -> _Axis:
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-        if not numbers or (len(set(map(str, values))) <= 6 and all(isinstance(v, int) for v in values)):
+        n = len(set(map(str, values)))  # few values that come again are a choice, not a range
+        if not numbers or (n <= 6 and (n < len(values) or all(isinstance(v, int) for v in values))):
             texts = sorted({str(v) for v in values}, key=lambda t: (_number(t), t))
             places = {t: (i + 0.5) / len(texts) for i, t in enumerate(texts)}
             return cls(name, [(h, _short(t)) for t, h in places.items()], 0, 1, False, places)
+        return cls.of_range(name, values, log=log)
+
+    @classmethod
+    def of_range(cls, name: str, values: Sequence[float], *, log: bool) -> _Axis:
         low, high = float(min(values)), float(max(values))
         span = np.geomspace(low, high, 4) if log else np.linspace(low, high, 4)
         axis = cls(name, [], low, high, log, None)
