@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 from aenet_ray.committee.config import TorchCommitteeConfig
 from aenet_ray.committee.layout import METADATA
 from aenet_ray.committee.potential import TorchCommitteePotential
-from aenet_ray.committee.train import begun
+from aenet_ray.committee.prepare import begun, make_folder
 from aenet_ray.committee.train_result import TorchCommitteeTrainResult
 from aenet_ray.datasets.hdf5 import HDF5StructureDataset
 from aenet_ray.experiment import ExperimentConfig
@@ -48,7 +48,7 @@ def run_committee(
     folder = Path(settings.output_dir or run_path(config.run)).absolute()
     begun(folder, config.run.resume)  # before anything is made or touched
     there = (folder / METADATA).exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     store, split = structures_of(config.data, folder, progress=config.training.show_progress, keep=there)
     test = test_structures(config, folder)
     note_settings(folder, config.to_dict() | {"committee": settings.model_dump(mode="json")})

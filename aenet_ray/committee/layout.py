@@ -136,6 +136,21 @@ class CommitteeMetadata:
         }
         write_json(self.directory / METADATA, values)
 
+    def completed(self) -> list[TorchCommitteeMember]:
+        """Members to predict with.
+
+        Raises:
+            CommitteeError: There are none, or a model file is missing.
+        """
+        completed = [m for m in self.members if m.completed]
+        if not completed:
+            states = ", ".join(f"member {m.member_index} {m.status}" for m in self.members) or "it lists none"
+            raise CommitteeError(f"{self.directory}: no member is completed ({states}).")
+        missing = [str(m.model_path) for m in completed if not m.model_path.is_file()]
+        if missing:
+            raise CommitteeError(f"{self.directory}: model files are missing: {', '.join(missing)}.")
+        return completed
+
     @classmethod
     def load(cls, path: str | Path) -> CommitteeMetadata:
         """Read a committee's folder, or its metadata file, ours or aenet-python's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from aenet_ray.committee.config import MemberPlan, TorchCommitteeConfig, check_s
 from aenet_ray.committee.ensemble import Aggregation, check_aggregation
 from aenet_ray.committee.layout import CommitteeMetadata, member_name
 from aenet_ray.committee.predict_result import TorchCommitteePredictResult
-from aenet_ray.committee.train import begun, prepare_members, train_members
+from aenet_ray.committee.prepare import begun, committee_folder, make_folder, prepare_members
+from aenet_ray.committee.train import train_members
 from aenet_ray.committee.train_result import TorchCommitteeTrainResult
 from aenet_ray.config import checked_record
 from aenet_ray.datasets.inputs import check_inputs, collect_inputs, dataset_features, iterate
 from aenet_ray.datasets.resolve import root_of
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.errors import CommitteeError, ConfigError, TrainingError
+from aenet_ray.errors import CommitteeError, ConfigError
 from aenet_ray.features.featurize import KnownFeatures
-from aenet_ray.inference.predict import PredictionConfig, PredictOut, predict_members
+from aenet_ray.inference.predict import PredictionConfig, predict_members
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.network import Architecture
 from aenet_ray.potential import TorchANNPotential
@@ -30,10 +32,8 @@ from aenet_ray.structures.structure import Structure
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
 from aenet_ray.training.prepare import Split
 from aenet_ray.training.run_features import input_features
-from aenet_ray.training.run_folder import ray_for_trials, run_path
+from aenet_ray.training.run_folder import ray_for_trials
 from aenet_ray.training.spec import torch_dtype
-
-DEFAULT_FOLDER = "committee_run"
 
 
 class TorchCommitteePotential:
@@ -104,14 +104,11 @@ class TorchCommitteePotential:
             config = config.model_copy(update={"device": "cuda" if scaling.use_gpu else "cpu"})
         given = (structures, dataset, train_dataset, test_dataset)
         check_inputs(*given, descriptor=self.descriptor, force_weight=config.force_weight)
-        directory = _folder(committee, run)
+        directory = committee_folder(committee, run)
         before = begun(directory, "never" if run is None else run.resume)
         known = before.members if before else []
         plans = plan_members(committee, config, [_plan_of(m) for m in known], on_ray=scaling is not None)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"{directory}: the committee's folder cannot be made: {error}") from None
+        make_folder(directory)
         data = collect_inputs(directory, *given, keep=before is not None)
         config = config.model_copy(update={"atomic_energies": data.references(config.atomic_energies)})
         split = None if data.train_ids is None or data.test_ids is None else Split(data.train_ids, data.test_ids)
@@ -119,30 +116,29 @@ class TorchCommitteePotential:
         folder = Path(config.cache_persist_dir or shared / "features").absolute()
         model = ANNModel(self.arch, self.descriptor, torch_dtype(config.precision, self.descriptor.dtype))
         mode = "parallel" if committee.max_parallel > 1 or scaling is not None else "sequential"
-        settings = {
-            "committee_config": committee.model_dump(),
-            "training_config": config.to_dict(),
-            "architecture": self.arch,
-            "descriptor_config": self.descriptor.config(),
-            "resolved_train_dataset": described(next(x for x in (structures, dataset, train_dataset) if x is not None)),
-            "resolved_test_dataset": None if test_dataset is None else described(test_dataset),
-        }
         run = run or RunConfig()
         with _ray_for(committee, scaling):
             features = input_features(data, self.descriptor, config, folder, scaling)
             members = prepare_members(directory, plans, known, features, model, config, run, split, data.ids)
-            metadata = CommitteeMetadata(directory, members, mode, settings)
+            metadata = CommitteeMetadata(directory, members, mode, self._asked(committee, config, given))
             metadata.save()
             train_members(metadata, config.iterations, committee, scaling, run, show_progress=config.show_progress)
-        failed = [m for m in metadata.members if not m.completed]
-        if failed:
-            raise TrainingError(
-                f"{directory}: {len(failed)} of {len(members)} members failed: "
-                + "; ".join(f"member {m.member_index}: {m.error}" for m in failed)
-                + ". The others can be used (from_directory); run.resume='auto' tries the failed ones again."
-            )
         self.members, self.directory = self.from_directory(directory).members, directory
         return TorchCommitteeTrainResult(directory, metadata.members, mode)
+
+    def _asked(
+        self, committee: TorchCommitteeConfig, config: TorchTrainingConfig, data: tuple[Any, Any, Any, Any]
+    ) -> dict[str, Any]:
+        """What the metadata tell of how the committee was made."""
+        *either, test = data
+        return {
+            "committee_config": committee.model_dump(),
+            "training_config": config.to_dict(),
+            "architecture": self.arch,
+            "descriptor_config": self.descriptor.config(),
+            "resolved_train_dataset": described(next(x for x in either if x is not None)),
+            "resolved_test_dataset": None if test is None else described(test),
+        }
 
     def predict(
         self,
@@ -167,13 +163,7 @@ class TorchCommitteePotential:
             ConfigError: Another aggregation, or no such member.
             StructureError, DescriptorError: As of :meth:`TorchANNPotential.predict`.
         """
-        scales = self.calibration() if calibrated else None
-        outs = self._predict(iterate(structures), eval_forces, config, aggregation, reference_member)
-        names = outs[0].identifiers
-        none: list[int | None] = [None] * len(names)
-        return TorchCommitteePredictResult(
-            outs, np.arange(len(names)), none, names, aggregation, int(reference_member), scales
-        )
+        return self._predict(iterate(structures), eval_forces, config, aggregation, reference_member, calibrated)
 
     def predict_dataset(
         self,
@@ -190,14 +180,12 @@ class TorchCommitteePotential:
         Features that it keeps are used. ``source_indices`` of the result are places in the dataset under all Subsets,
         ``identifiers`` its names.
         """
-        scales = self.calibration() if calibrated else None
         root, places = root_of(dataset)
-        known = dataset_features(dataset, self.descriptor)
-        outs = self._predict(iterate(dataset), eval_forces, config, aggregation, reference_member, known)
+        known, structures = dataset_features(dataset, self.descriptor), iterate(dataset)
+        found = self._predict(structures, eval_forces, config, aggregation, reference_member, calibrated, known)
         indices = [int(i) for i in places]
-        names = [root.get_structure_identifier(i) for i in indices]
-        return TorchCommitteePredictResult(
-            outs, np.arange(len(indices)), [*indices], names, aggregation, int(reference_member), scales
+        return replace(
+            found, source_indices=[*indices], identifiers=[root.get_structure_identifier(i) for i in indices]
         )
 
     def calibrate(
@@ -245,14 +233,21 @@ class TorchCommitteePotential:
         config: PredictionConfig | None,
         aggregation: Aggregation,
         reference_member: int,
+        calibrated: bool,
         known: KnownFeatures | None = None,
-    ) -> list[PredictOut]:
+    ) -> TorchCommitteePredictResult:
+        scales = self.calibration() if calibrated else None
         if not self.members:
             raise CommitteeError("the committee has no members yet: train it, or read one with from_directory.")
         check_aggregation(aggregation, reference_member, self.num_members)
         models = [m.model for m in self.members]
         checked = checked_record(config, PredictionConfig, "config")
-        return predict_members(models, structures, checked, forces=forces, known=known)
+        outs = predict_members(models, structures, checked, forces=forces, known=known)
+        names = outs[0].identifiers
+        none: list[int | None] = [None] * len(names)
+        return TorchCommitteePredictResult(
+            outs, np.arange(len(names)), none, names, aggregation, int(reference_member), scales
+        )
 
     @classmethod
     def from_directory(cls, path: str | Path, device: str | None = None) -> TorchCommitteePotential:
@@ -268,14 +263,7 @@ class TorchCommitteePotential:
             CheckpointError: A member's model file is damaged.
         """
         metadata = CommitteeMetadata.load(path)
-        completed = [m for m in metadata.members if m.completed]
-        if not completed:
-            states = ", ".join(f"member {m.member_index} {m.status}" for m in metadata.members) or "it lists none"
-            raise CommitteeError(f"{metadata.directory}: no member is completed ({states}).")
-        missing = [str(m.model_path) for m in completed if not m.model_path.is_file()]
-        if missing:
-            raise CommitteeError(f"{metadata.directory}: model files are missing: {', '.join(missing)}.")
-        committee = cls.from_files([m.model_path for m in completed], device)
+        committee = cls.from_files([m.model_path for m in metadata.completed()], device)
         committee.directory = metadata.directory
         return committee
 
@@ -353,15 +341,6 @@ def _ray_for(committee: TorchCommitteeConfig, scaling: ScalingConfig | None) -> 
 
         check_trials_fit(scaling, committee.gpus_per_trial, "committee.gpus_per_trial")
         yield
-
-
-def _folder(committee: TorchCommitteeConfig, run: RunConfig | None) -> Path:
-    """The committee's folder, absolute: members may run in other processes."""
-    if committee.output_dir is not None:
-        return Path(committee.output_dir).absolute()
-    if run is not None and run.name is not None:
-        return run_path(run)
-    return Path(DEFAULT_FOLDER).absolute()
 
 
 def _plan_of(member: Any) -> MemberPlan:

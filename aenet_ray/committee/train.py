@@ -10,22 +10,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import aenet_ray
-from aenet_ray.committee.config import MemberPlan, TorchCommitteeConfig
-from aenet_ray.committee.layout import METADATA, CommitteeMetadata, TorchCommitteeMember, member_name
+from aenet_ray.committee.config import TorchCommitteeConfig
+from aenet_ray.committee.layout import CommitteeMetadata, TorchCommitteeMember
 from aenet_ray.committee.member import train_together
 from aenet_ray.errors import TrainingError
-from aenet_ray.features.store import FeatureStore
-from aenet_ray.models.ann import ANNModel
 from aenet_ray.progress import progress_bar
-from aenet_ray.structures.structure import IntArray
-from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
+from aenet_ray.training.config import RunConfig, ScalingConfig
 from aenet_ray.training.history import HistoryTail, line
-from aenet_ray.training.prepare import Split, continues, initial_weights, prepare_run
-from aenet_ray.training.spec import RunSpec
 from aenet_ray.waiting import saying
 
 logger = logging.getLogger(__name__)
@@ -36,100 +30,6 @@ Told = Callable[[int, int], None]
 Ended = Callable[[TorchCommitteeMember], None]
 Running = tuple[list[TorchCommitteeMember], int, subprocess.Popen[bytes], list[HistoryTail]]
 """A process, its members, how often it may be started again, and what they write."""
-
-
-def begun(directory: Path, mode: str) -> CommitteeMetadata | None:
-    """The committee that the folder holds and that is to go on; None where it is to begin.
-
-    Args:
-        mode: ``RunConfig.resume``.
-
-    Raises:
-        TrainingError: It holds a committee that may not be resumed, none where one must be, or other members.
-    """
-    there = (directory / METADATA).exists()
-    if mode == "must" and not there:
-        raise TrainingError(f"{directory}: no committee to resume (run.resume is 'must').")
-    if there and mode == "never":
-        raise TrainingError(
-            f"{directory}: holds a committee already. Go on with it by run=RunConfig(resume='auto'), or choose another "
-            "output_dir."
-        )
-    strays = [] if there or not directory.is_dir() else sorted(p.name for p in directory.glob("member_*"))
-    if strays:
-        raise TrainingError(
-            f"{directory}: holds {', '.join(strays[:3])} but no {METADATA}: left by something else, or by a committee "
-            "stopped before it began. Delete them, or choose another output_dir."
-        )
-    return CommitteeMetadata.load(directory) if there else None
-
-
-def prepare_members(
-    directory: Path,
-    plans: Sequence[MemberPlan],
-    known: Sequence[TorchCommitteeMember],
-    features: FeatureStore,
-    model: ANNModel,
-    config: TorchTrainingConfig,
-    run: RunConfig,
-    split: Split | None,
-    ids: IntArray | None,
-) -> list[TorchCommitteeMember]:
-    """Write the run of every member into its folder; filters, split and normalisation are decided once.
-
-    Args:
-        split, ids: As of ``prepare_run``.
-        known: Members of before; those completed, with as many epochs as are asked for, stay so.
-
-    Raises:
-        TrainingError: A known member began with other settings or data.
-    """
-    members: list[TorchCommitteeMember] = []
-    base = None
-    for plan in plans:
-        folder = directory / member_name(plan.member_index, len(plans))
-        own = plan.config(config)
-        done = plan.member_index < len(known) and known[plan.member_index].completed
-        before = RunSpec.load(folder).epochs if done else None
-        if continues(folder, "auto", features, model, own):
-            _check_draws(folder, plan)
-        else:
-            if base is None:
-                base = prepare_run(folder, features, model, own, split=split, ids=ids, loggers=run.loggers)
-            exact = own.model_copy(update={"precision": base.config.precision})
-            initial = initial_weights(model, plan.seed)
-            replace(base, config=exact, seed=plan.drawing, initial=initial).save(folder)
-        _check_split(folder, members[0].member_dir if members else folder)
-        checkpoints = None if own.checkpoint_dir is None else folder / own.checkpoint_dir
-        member = TorchCommitteeMember(
-            plan.member_index, plan.seed, plan.split_seed, plan.device, folder, checkpoint_dir=checkpoints
-        )
-        kept = done and RunSpec.load(folder).epochs == before and member.model_path.exists()
-        members.append(known[plan.member_index] if kept else member)
-    return members
-
-
-def _check_draws(folder: Path, plan: MemberPlan) -> None:
-    """Raises:
-    TrainingError: The member began with batches of its own, or with shared ones, and now it is the other way round.
-    """
-    began = RunSpec.load(folder).seed
-    if began != plan.drawing:
-        raise TrainingError(
-            f"{folder}: began with share_batches={began != plan.seed}, now it is {plan.draws is not None}. Leave it as "
-            "it was, or choose another output_dir."
-        )
-
-
-def _check_split(folder: Path, first: Path) -> None:
-    """Raises:
-    TrainingError: A member trains on other structures than the first: it is of another committee.
-    """
-    if folder != first and RunSpec.load(folder).split_hash != RunSpec.load(first).split_hash:
-        raise TrainingError(
-            f"{folder}: its training structures are not those of {first.name}: is it a member of another committee? "
-            "Put its own folder back, or choose another output_dir."
-        )
 
 
 def train_members(
@@ -146,6 +46,9 @@ def train_members(
     Args:
         epochs: Of each member.
         scaling: Trials on the Ray that is there; None: this process, or ``max_parallel`` of them.
+
+    Raises:
+        TrainingError: Members failed; the metadata and all other members are written by then.
     """
     groups = pending_groups(metadata, committee.members_per_trial)
 
@@ -160,12 +63,19 @@ def train_members(
 
         if groups:
             train_on_tune(metadata, groups, epochs, committee, scaling, run, ended, show_progress=show_progress)
-        return
-    with _progress([i for g in groups for i in g], epochs, show=show_progress) as told:
-        if committee.max_parallel == 1:
-            _in_turn(metadata.directory, groups, told, ended)
-        else:
-            _side_by_side(metadata.directory, groups, committee.max_parallel, run.max_failures, told, ended)
+    else:
+        with _progress([i for g in groups for i in g], epochs, show=show_progress) as told:
+            if committee.max_parallel == 1:
+                _in_turn(metadata.directory, groups, told, ended)
+            else:
+                _side_by_side(metadata.directory, groups, committee.max_parallel, run.max_failures, told, ended)
+    failed = [m for m in metadata.members if not m.completed]
+    if failed:
+        raise TrainingError(
+            f"{metadata.directory}: {len(failed)} of {len(metadata.members)} members failed: "
+            + "; ".join(f"member {m.member_index}: {m.error}" for m in failed)
+            + ". The others can be used (from_directory); run.resume='auto' tries the failed ones again."
+        )
 
 
 def pending_groups(metadata: CommitteeMetadata, together: int) -> list[list[int]]:
