@@ -10,20 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from committees import committee_of, strict_json, tio2, training, untrained, weights
+from committees import (
+    GO_ON,
+    assert_same_members,
+    committee_of,
+    lose_initial_weights,
+    strict_json,
+    training,
+    untrained,
+)
 
 from aenet_ray import RunConfig, TorchCommitteePotential
-from aenet_ray.committee import potential as committee_potential
 from aenet_ray.committee import train as committee_train
 from aenet_ray.errors import TrainingError
-
-GO_ON = RunConfig(resume="auto")
-
-
-@pytest.fixture(scope="module")
-def structures(data_dir):
-    return tio2(data_dir)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +30,6 @@ def undisturbed(structures, tmp_path_factory):
     """Two members trained here, one after the other."""
     folder = tmp_path_factory.mktemp("committee") / "run"
     return untrained().train(structures, config=training(), committee_config=committee_of(2, folder))
-
-
-def assert_same_members(a, b):
-    for one, other in zip(a.members, b.members, strict=True):
-        assert torch.equal(weights(one.model_path), weights(other.model_path))
 
 
 def test_processes_give_the_same_members_and_leave_the_directory_alone(undisturbed, structures, tmp_path, monkeypatch):
@@ -47,20 +41,13 @@ def test_processes_give_the_same_members_and_leave_the_directory_alone(undisturb
     assert [p.name for p in tmp_path.iterdir()] == ["relative"]
     assert parallel.execution_mode == "parallel"
     assert not list((tmp_path / "relative").rglob("train.log")), "a log that says nothing is not kept"
-    assert_same_members(undisturbed, parallel)
+    assert_same_members(undisturbed, parallel, 0, 0)
 
 
 @pytest.fixture
 def damaged(monkeypatch):
     """The first member's initial weights are lost after the preparation."""
-    prepare = committee_potential.prepare_members
-
-    def prepare_and_lose(*arguments):
-        members = prepare(*arguments)
-        (members[0].member_dir / "initial.pt").rename(members[0].member_dir / "away.pt")
-        return members
-
-    monkeypatch.setattr(committee_potential, "prepare_members", prepare_and_lose)
+    lose_initial_weights(monkeypatch, 0)
     return monkeypatch
 
 
@@ -192,7 +179,7 @@ def test_stopped_in_between_it_ends_as_if_undisturbed(undisturbed, structures, t
     states = [m["status"] for m in strict_json(tmp_path / "run/committee_metadata.json")["members"]]
     assert states == ["completed", "pending"]
     again = untrained().train(structures, config=training(), committee_config=committee, run=RunConfig(resume="must"))
-    assert_same_members(undisturbed, again)
+    assert_same_members(undisturbed, again, 0, 0)
     assert len(again.trainouts[1].learning_rate) == 2
 
 

@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from committees import committee_of, tio2, training, untrained, weights
+from committees import GO_ON, assert_same_members, lose_initial_weights, train, training, weights
 
-from aenet_ray import RunConfig, TorchCommitteePotential
+from aenet_ray import TorchCommitteePotential
 from aenet_ray.committee import train as committee_train
 from aenet_ray.errors import TrainingError
-
-GO_ON = RunConfig(resume="auto")
-
-
-@pytest.fixture(scope="module")
-def structures(data_dir):
-    return tio2(data_dir)
-
-
-def train(structures, folder, config=None, run=None, **settings):
-    committee = committee_of(settings.pop("n", 3), folder, **settings)
-    return untrained().train(structures, config=config or training(), committee_config=committee, run=run)
-
-
-def assert_same_members(a, b):
-    assert len(a.members) == len(b.members)
-    for one, other in zip(a.members, b.members, strict=True):
-        assert torch.allclose(weights(one.model_path), weights(other.model_path), rtol=1e-9, atol=1e-12)
-        assert one.seed == other.seed
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +68,7 @@ def test_stopped_in_between_and_trained_on_in_another_way(alone, structures, tmp
 
 
 def test_one_member_fails_in_a_group(structures, tmp_path, monkeypatch):
-    from aenet_ray.committee import potential as committee_potential
-
-    prepare = committee_potential.prepare_members
-
-    def prepare_and_lose(*args, **kwargs):
-        members = prepare(*args, **kwargs)
-        (members[1].member_dir / "initial.pt").rename(members[1].member_dir / "away.pt")
-        return members
-
-    monkeypatch.setattr(committee_potential, "prepare_members", prepare_and_lose)
+    lose_initial_weights(monkeypatch, 1)
     with pytest.raises(TrainingError, match=r"1 of 3 members failed: member 1: FileNotFoundError: .*initial.pt"):
         train(structures, tmp_path / "run", members_per_trial=3)
     monkeypatch.undo()

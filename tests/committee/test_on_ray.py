@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
-from committees import committee_of, strict_json, tio2, training, untrained, weights
+from committees import assert_same_members, lose_initial_weights, strict_json, train, training
 
 from aenet_ray import RunConfig, ScalingConfig, TorchCommitteePotential
 from aenet_ray.committee import potential as committee_potential
@@ -18,25 +17,8 @@ GO_ON = RunConfig(resume="auto", max_failures=1)
 
 
 @pytest.fixture(scope="module")
-def structures(data_dir):
-    return tio2(data_dir)
-
-
-def train(structures, folder, config=None, scaling=None, run=None, n=3, **settings):
-    committee = committee_of(n, folder, **settings)
-    config = config or training()
-    return untrained().train(structures, config=config, committee_config=committee, scaling=scaling, run=run)
-
-
-@pytest.fixture(scope="module")
 def alone(structures, tmp_path_factory):
     return train(structures, tmp_path_factory.mktemp("committee") / "run")
-
-
-def assert_same_members(a, b):
-    assert len(a.members) == len(b.members)
-    for one, other in zip(a.members, b.members, strict=True):
-        assert torch.allclose(weights(one.model_path), weights(other.model_path), rtol=1e-9, atol=1e-12)
 
 
 def test_trials_of_one_and_of_two(alone, structures, tmp_path, ray_local):
@@ -53,14 +35,7 @@ def test_trials_of_one_and_of_two(alone, structures, tmp_path, ray_local):
 
 def test_a_member_that_fails_is_told_and_tried_again(alone, structures, tmp_path, ray_local, monkeypatch):
     """A file that is gone is no error of ours: it may be back, so it is tried as often as run.max_failures says."""
-    prepare = committee_potential.prepare_members
-
-    def prepare_and_lose(*args, **kwargs):
-        members = prepare(*args, **kwargs)
-        (members[1].member_dir / "initial.pt").rename(members[1].member_dir / "away.pt")
-        return members
-
-    monkeypatch.setattr(committee_potential, "prepare_members", prepare_and_lose)
+    lose_initial_weights(monkeypatch, 1)
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match=r"1 of 3 members failed: member 1: FileNotFoundError: .*initial.pt"):
         train(structures, folder, scaling=ScalingConfig(), run=RunConfig(max_failures=1), members_per_trial=3)
@@ -101,6 +76,5 @@ def test_two_workers_a_member(structures, tmp_path, ray_local):
     config = training(force_weight=0.2)
     one = train(structures, tmp_path / "one", config, n=2)
     two = train(structures, tmp_path / "two", config, ScalingConfig(num_workers=2), n=2)
-    for a, b in zip(one.members, two.members, strict=True):
-        assert torch.allclose(weights(a.model_path), weights(b.model_path), rtol=1e-8, atol=1e-10)
+    assert_same_members(one, two, rtol=1e-8, atol=1e-10)
     assert json.loads((tmp_path / "two/member_001/summary.json").read_text())["status"] == "completed"

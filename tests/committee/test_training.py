@@ -9,14 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from committees import ARCH, committee_of, descriptor, strict_json, tio2, training, untrained, weights
+from committees import ARCH, committee_of, descriptor, strict_json, training, untrained, weights
 
 from aenet_ray import RunConfig, TorchANNPotential, TorchCommitteePotential, TorchCommitteeTrainResult
-
-
-@pytest.fixture(scope="module")
-def structures(data_dir):
-    return tio2(data_dir)
 
 
 @pytest.fixture(scope="module")

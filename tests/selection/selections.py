@@ -10,7 +10,10 @@ from potentials import random_potential
 
 from aenet_ray import TorchCommitteePotential
 from aenet_ray.committee.layout import CommitteeMetadata, TorchCommitteeMember
+from aenet_ray.selection.run import Selection
+from aenet_ray.structures.ase_io import write_ase
 from aenet_ray.structures.readers import read_structures
+from aenet_ray.structures.store import write_store
 from aenet_ray.structures.structure import Structure
 
 
@@ -29,6 +32,21 @@ def shaken(data_dir: Path, copies: int, seed: int = 0) -> list[Structure]:
         for k in range(copies)
         for i, s in enumerate(known)
     ]
+
+
+def candidate_files(data_dir: Path, folder: Path) -> list[Path]:
+    """100 candidates: a store of 60, and extended XYZ of the others."""
+    structures = shaken(data_dir, 4)
+    write_store(structures[:60], folder / "c.h5")
+    write_ase(structures[60:], folder / "c.extxyz")
+    return [folder / "c.h5", folder / "c.extxyz"]
+
+
+def assert_same(a: Selection, b: Selection) -> None:
+    assert [s.name for s in a.structures] == [s.name for s in b.structures]
+    assert np.array_equal(a.values, b.values, equal_nan=True)
+    assert np.array_equal(a.counts, b.counts)
+    assert (a.n_candidates, a.n_atoms) == (b.n_candidates, b.n_atoms)
 
 
 def saved(committee: TorchCommitteePotential, folder: Path) -> Path:

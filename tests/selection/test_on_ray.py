@@ -9,16 +9,14 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from selections import members, shaken
+from selections import assert_same, candidate_files, members
 
 from aenet_ray.errors import StructureError
 from aenet_ray.selection import candidates as cutting
 from aenet_ray.selection.run import select_structures
 from aenet_ray.selection.score import Scorer
-from aenet_ray.structures.ase_io import write_ase
-from aenet_ray.structures.store import StructureStore, write_store
+from aenet_ray.structures.store import StructureStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("ray_local")]
 
@@ -48,10 +46,7 @@ class Slow(Scorer):
 
 @pytest.fixture
 def files(data_dir, tmp_path):
-    structures = shaken(data_dir, 4)
-    write_store(structures[:60], tmp_path / "c.h5")
-    write_ase(structures[60:], tmp_path / "c.extxyz")
-    return [tmp_path / "c.h5", tmp_path / "c.extxyz"]
+    return candidate_files(data_dir, tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +66,6 @@ def small_and_slow(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "Scorer", slow)
     listed = cutting.list_sources
     monkeypatch.setattr(run, "list_sources", lambda c: [SmallChunks(s.number, s.given) for s in listed(c)])
-
-
-def assert_same(a, b):
-    assert [s.name for s in a.structures] == [s.name for s in b.structures]
-    assert np.array_equal(a.values, b.values, equal_nan=True)
-    assert np.array_equal(a.counts, b.counts)
-    assert (a.n_candidates, a.n_atoms) == (b.n_candidates, b.n_atoms)
 
 
 def test_same_as_in_process(files, tmp_path):

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from selections import members, saved, shaken
+from selections import assert_same, candidate_files, members, saved
 
 from aenet_ray.errors import StoreError, StructureError
 from aenet_ray.selection import candidates as cutting
 from aenet_ray.selection import run as module
 from aenet_ray.selection.run import select_structures
 from aenet_ray.selection.score import Scorer
-from aenet_ray.structures.ase_io import write_ase
-from aenet_ray.structures.store import write_store
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +27,7 @@ def small_chunks(monkeypatch):
 
 @pytest.fixture
 def files(data_dir, tmp_path):
-    structures = shaken(data_dir, 4)
-    write_store(structures[:60], tmp_path / "c.h5")
-    write_ase(structures[60:], tmp_path / "c.extxyz")
-    return [tmp_path / "c.h5", tmp_path / "c.extxyz"]
+    return candidate_files(data_dir, tmp_path)
 
 
 class Interrupted(Exception):
@@ -53,13 +48,6 @@ def interrupted_after(monkeypatch, n):
     return seen
 
 
-def same(a, b):
-    assert [s.name for s in a.structures] == [s.name for s in b.structures]
-    assert np.array_equal(a.values, b.values, equal_nan=True)
-    assert np.array_equal(a.counts, b.counts)
-    assert (a.n_candidates, a.n_atoms) == (b.n_candidates, b.n_atoms)
-
-
 def test_only_what_is_missing_is_scored(files, tmp_path, monkeypatch):
     committee, out = members(), tmp_path / "s.extxyz"
     expected = select_structures(committee, files, top=8, diverse=True, progress=False)
@@ -71,7 +59,7 @@ def test_only_what_is_missing_is_scored(files, tmp_path, monkeypatch):
     assert note.exists()
     rest = interrupted_after(monkeypatch, None)
     found = select_structures(committee, files, top=8, diverse=True, output=out, progress=False)
-    same(found, expected)
+    assert_same(found, expected)
     assert not set(rest) & set(first[:3])
     assert len(rest) + 3 == sum(1 for s in cutting.list_sources(files) for _ in s.chunks())
     assert not note.exists()
@@ -101,7 +89,7 @@ def test_progress_of_something_else_is_refused(files, tmp_path, monkeypatch, cha
     with pytest.raises(StoreError, match=message):
         select_structures(committee, given, **{"top": 8, **change}, output=out, progress=False)
     found = select_structures(committee, given, **{"top": 8, **change}, output=out, restart=True, progress=False)
-    same(found, select_structures(committee, given, **{"top": 8, **change}, progress=False))
+    assert_same(found, select_structures(committee, given, **{"top": 8, **change}, progress=False))
 
 
 def test_changed_files_are_noticed(files, tmp_path, monkeypatch):
@@ -155,7 +143,7 @@ def test_killed(files, tmp_path):
     with pytest.MonkeyPatch.context() as m:
         m.setattr(Scorer, "__call__", lambda self, chunk: (seen.append(chunk.key), score(self, chunk))[1])
         found = select_structures(folder, files, top=8, diverse=True, output=out, progress=False)
-    same(found, select_structures(folder, files, top=8, diverse=True, progress=False))
+    assert_same(found, select_structures(folder, files, top=8, diverse=True, progress=False))
     n_chunks = sum(1 for s in cutting.list_sources(files) for _ in s.chunks())
     assert 0 < n_done < n_chunks
     assert len(seen) == n_chunks - n_done
