@@ -58,7 +58,19 @@ def written_split(data: DataConfig, store: StructureStore) -> Split | None:
     """
     if data.split is None:
         return None
-    parts = SplitFile.load(data.split, store.content_hash)
+    return read_split(data.split, store)
+
+
+def read_split(path: str, store: StructureStore, split_hash: str | None = None) -> Split:
+    """A split file's training and validation structures.
+
+    Args:
+        split_hash: Which it must have; None: any.
+
+    Raises:
+        ConfigError: It is gone or damaged, of another store or with another hash, or lacks a part.
+    """
+    parts = SplitFile.load(path, store.content_hash, split_hash)
     return Split(np.sort(parts["train"]), np.sort(parts["validation"]))
 
 

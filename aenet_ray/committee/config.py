@@ -6,7 +6,6 @@ import secrets
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
@@ -56,11 +55,6 @@ class TorchCommitteeConfig(Config):
         if isinstance(value, str):
             raise ValueError(f"expected a list of devices, such as [{value!r}]")
         return list(value) if isinstance(value, tuple) else value
-
-    @field_validator("output_dir", mode="before")
-    @classmethod
-    def _path_as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
     def _a_seed_each(self) -> TorchCommitteeConfig:

@@ -24,7 +24,7 @@ from aenet_ray.tuning.splits import SharedSplit, folds, leave_one_source_out, on
 
 logger = logging.getLogger(__name__)
 
-SEARCH, TRIALS = "search.json", "trials"
+SEARCH, TRIALS, COMMITTEE = "search.json", "trials", "committee"
 FREE = ("max_concurrent", "max_failures", "time_budget_s", "committee")
 """Settings that a search may go on with other values of."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from aenet_ray.errors import PlotError
 from aenet_ray.plots.search import TrialCurve, importance_bars, parallel_coordinates, search_curves
 from aenet_ray.tuning.events import read_events
+from aenet_ray.tuning.plan import COMMITTEE
 from aenet_ray.tuning.progress import metric_text, values_text
 from aenet_ray.tuning.results import TuneResults
 
@@ -28,7 +29,7 @@ def print_results(results: TuneResults) -> None:
         print(f"{len(failed)} failed; trial {failed[0].index}: {failed[0].error}")
     print(f"table, best.yaml, report and trials in {results.folder}")
     if results.search.tune.committee is not None:
-        print(f"committee of {results.search.tune.committee} in {results.folder / 'committee'}")
+        print(f"committee of {results.search.tune.committee} in {results.folder / COMMITTEE}")
 
 
 def _print_trials(results: TuneResults) -> None:

@@ -10,9 +10,8 @@ from aenet_ray.committee_workflow import train_committee
 from aenet_ray.experiment import ExperimentConfig
 from aenet_ray.run_data import written_split
 from aenet_ray.training.config import RunConfig
+from aenet_ray.tuning.plan import COMMITTEE
 from aenet_ray.tuning.results import TuneResults
-
-COMMITTEE = "committee"
 
 
 def train_best(results: TuneResults, members: int, *, show_progress: bool = True) -> Path:

@@ -14,7 +14,6 @@ from aenet_ray.experiment import ExperimentConfig, split_group
 from aenet_ray.training.run_features import make_features
 from aenet_ray.training.run_folder import ray_for_trials
 from aenet_ray.tuning.config import TuneConfig
-from aenet_ray.tuning.domains import Domain
 from aenet_ray.tuning.plan import Search, open_search
 from aenet_ray.tuning.report import write_figures
 from aenet_ray.tuning.results import TuneResults
@@ -132,9 +131,5 @@ def _descriptors(search: Search) -> list[dict[str, Any]]:
         return []
     found: list[dict[str, Any]] = [{}]
     for path, domain in domains.items():
-        found = [{**values, path: value} for values in found for value in _values_of(domain)]
+        found = [{**values, path: value} for values in found for value in domain.arguments]
     return found if len(found) <= MANY_DESCRIPTORS else []
-
-
-def _values_of(domain: Domain) -> tuple[Any, ...]:
-    return domain.arguments

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from aenet_ray.errors import ConfigError
+from aenet_ray.run_data import read_split
 from aenet_ray.structures.split import SplitFile, split_indices
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import IntArray
@@ -37,8 +38,7 @@ class SharedSplit:
         """Raises:
         ConfigError: The file is gone, or holds another split, or one of another store.
         """
-        parts = SplitFile.load(self.file, store.content_hash, self.hash)
-        return Split(np.sort(parts["train"]), np.sort(parts["validation"]))
+        return read_split(self.file, store, self.hash)
 
 
 def one_split(

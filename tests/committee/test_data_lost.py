@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from committees import committee_of, strict_json, tio2, training, untrained, weights
+from committees import committee_of, strict_json, training, untrained, weights
 
 from aenet_ray import RunConfig, ScalingConfig, TorchCommitteePotential
 from aenet_ray.committee import launch
@@ -15,11 +15,6 @@ from aenet_ray.committee import train as committee_train
 from aenet_ray.errors import TrainingError
 
 GO_ON = RunConfig(resume="auto", max_failures=2)
-
-
-@pytest.fixture(scope="module")
-def structures(data_dir):
-    return tio2(data_dir)
 
 
 @pytest.fixture(scope="module")
