@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aenet_ray.files import replacing
 from aenet_ray.plots.selection import selection_plot
-from aenet_ray.selection.run import Selection
+from aenet_ray.selection.result import Selection
 from aenet_ray.selection.table import BINS
 from aenet_ray.structures.ase_io import to_ase
 

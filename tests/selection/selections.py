@@ -10,7 +10,7 @@ from potentials import random_potential
 
 from aenet_ray import TorchCommitteePotential
 from aenet_ray.committee.layout import CommitteeMetadata, TorchCommitteeMember
-from aenet_ray.selection.run import Selection
+from aenet_ray.selection.result import Selection
 from aenet_ray.structures.ase_io import write_ase
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import write_store
