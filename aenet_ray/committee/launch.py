@@ -216,8 +216,8 @@ class Watch(TrialWatch):
         self._end(trial, "its trial ended without a word")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        said = [line for line in (getattr(trial, "pickled_error_file", None) and _last_line(trial),) if line]
-        self._end(trial, f"its process died, {trial.num_failures} times{': ' + said[0] if said else ''}")
+        said = _last_line(trial) if getattr(trial, "pickled_error_file", None) else ""
+        self._end(trial, f"its process died, {trial.num_failures} times{f': {said}' if said else ''}")
 
     def _set(self, trial: Any, state: str) -> None:
         self.heard = time.monotonic()

@@ -97,3 +97,20 @@ def test_refused(tmp_path, capsys, arguments, message):
 def test_members_are_wanted_by_number(tmp_path, capsys):
     assert committee(tmp_path, committee={}) == 2
     assert "num_members: is required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "committee"])
+def test_a_folder_that_ray_would_delete_is_refused(tmp_path, capsys, monkeypatch, command):
+    """A job runs in a copy of its working directory, which is gone with the job."""
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_0123"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    values = settings(Path("runs"))
+    if command != "committee":
+        del values["committee"]
+    if command == "tune":
+        values["tune"] = {"space": {"training.method.mu": {"choice": [0.1, 0.01]}}}
+    Path("run.yaml").write_text(yaml.safe_dump(values))
+    assert main([command, "run.yaml"]) == 2
+    assert "run.storage_path is 'runs', relative to the job's copy" in capsys.readouterr().err
+    assert not (copy / "runs").exists()
