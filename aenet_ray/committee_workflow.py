@@ -19,7 +19,7 @@ from aenet_ray.experiment import ExperimentConfig
 from aenet_ray.run_data import structures_of, test_structures
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import FloatArray
-from aenet_ray.training.prepare import Split
+from aenet_ray.training.choose import Split
 from aenet_ray.training.run_folder import run_path
 from aenet_ray.workflow import note_settings
 

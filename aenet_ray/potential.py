@@ -23,10 +23,12 @@ from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.structure import Structure
 from aenet_ray.train_out import TrainOut
 from aenet_ray.training import checkpoint
+from aenet_ray.training.choose import Split
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
+from aenet_ray.training.continuing import check_descriptor, continues
 from aenet_ray.training.driver import choose_device, train_run
 from aenet_ray.training.prediction_files import write_prediction_files
-from aenet_ray.training.prepare import Split, check_descriptor, continues, prepare_run
+from aenet_ray.training.prepare import prepare_run
 from aenet_ray.training.resume import settings_on_resume
 from aenet_ray.training.run_features import input_features
 from aenet_ray.training.run_folder import new_run_dir, ray_for

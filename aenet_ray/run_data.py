@@ -21,7 +21,7 @@ from aenet_ray.structures.readers import list_directory
 from aenet_ray.structures.split import SplitFile
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.store_files import replace_store
-from aenet_ray.training.prepare import Split
+from aenet_ray.training.choose import Split
 from aenet_ray.training.run_folder import holds_run
 
 logger = logging.getLogger(__name__)

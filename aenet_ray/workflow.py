@@ -17,10 +17,12 @@ from aenet_ray.potential import TorchANNPotential
 from aenet_ray.run_data import structures_of, test_structures
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.tables import error_markdown
+from aenet_ray.training.choose import Split
 from aenet_ray.training.config import ScalingConfig
+from aenet_ray.training.continuing import check_descriptor, continues
 from aenet_ray.training.driver import train_run
 from aenet_ray.training.prediction_files import write_prediction_files
-from aenet_ray.training.prepare import Split, check_descriptor, continues, prepare_run
+from aenet_ray.training.prepare import prepare_run
 from aenet_ray.training.run_features import make_features
 from aenet_ray.training.spec import IDS, torch_dtype
 

@@ -29,8 +29,8 @@ from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.network import Architecture
 from aenet_ray.potential import TorchANNPotential
 from aenet_ray.structures.structure import Structure
+from aenet_ray.training.choose import Split
 from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig, check_together
-from aenet_ray.training.prepare import Split
 from aenet_ray.training.run_features import input_features
 from aenet_ray.training.run_folder import ray_for_trials
 from aenet_ray.training.spec import torch_dtype

@@ -15,7 +15,7 @@ from aenet_ray.run_data import read_split
 from aenet_ray.structures.split import SplitFile, split_indices
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import IntArray
-from aenet_ray.training.prepare import Split
+from aenet_ray.training.choose import Split
 
 FEW, MANY = 2, 100
 

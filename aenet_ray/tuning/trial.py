@@ -17,11 +17,11 @@ from aenet_ray.errors import AenetRayError, ConfigError, StoreError
 from aenet_ray.files import write_text
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.training import checkpoint
+from aenet_ray.training.choose import Split
 from aenet_ray.training.comm import Solo
 from aenet_ray.training.driver import choose_device
 from aenet_ray.training.engine import run_training
 from aenet_ray.training.history import HistoryTail, Row
-from aenet_ray.training.prepare import Split
 from aenet_ray.training.run_folder import SPEC
 from aenet_ray.training.spec import RunSpec
 from aenet_ray.tuning.plan import Search

@@ -15,7 +15,8 @@ from aenet_ray.reference_energies import write_energies
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import write_store
 from aenet_ray.training import checkpoint
-from aenet_ray.training.prepare import Split, prepare_run
+from aenet_ray.training.choose import Split
+from aenet_ray.training.prepare import prepare_run
 from aenet_ray.training.spec import RunSpec
 
 

@@ -18,8 +18,9 @@ from aenet_ray.models.ann import ANNModel
 from aenet_ray.potential import TorchANNPotential
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import StructureStore, write_store
+from aenet_ray.training.choose import Split, choose_split
 from aenet_ray.training.config import RunConfig
-from aenet_ray.training.prepare import Split, choose_split, prepare_run
+from aenet_ray.training.prepare import prepare_run
 from aenet_ray.training.run_folder import holds_run
 from aenet_ray.training.spec import RunSpec
 

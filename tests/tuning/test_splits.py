@@ -9,7 +9,7 @@ from searches import TIO2
 from aenet_ray.errors import ConfigError
 from aenet_ray.structures.readers import read_structures
 from aenet_ray.structures.store import StructureStore, write_store
-from aenet_ray.training.prepare import Split
+from aenet_ray.training.choose import Split
 from aenet_ray.tuning.splits import folds, leave_one_source_out, one_split, unique_names
 
 
