@@ -12,8 +12,10 @@ from aenet_ray.errors import TrainingError
 from aenet_ray.features.store import FeatureStore
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.structures.structure import IntArray
+from aenet_ray.training.choose import Split
 from aenet_ray.training.config import RunConfig, TorchTrainingConfig
-from aenet_ray.training.prepare import Split, continues, initial_weights, prepare_run
+from aenet_ray.training.continuing import continues
+from aenet_ray.training.prepare import initial_weights, prepare_run
 from aenet_ray.training.run_folder import run_path
 from aenet_ray.training.spec import RunSpec
 

@@ -18,18 +18,8 @@ from aenet_ray.committee.layout import CommitteeMetadata, TorchCommitteeMember
 from aenet_ray.committee.member import train_together
 from aenet_ray.errors import TrainingError
 from aenet_ray.progress import progress_bar
-<<<<<<< HEAD
 from aenet_ray.training.config import RunConfig, ScalingConfig
 from aenet_ray.training.history import HistoryTail, line
-=======
-from aenet_ray.structures.structure import IntArray
-from aenet_ray.training.choose import Split
-from aenet_ray.training.config import RunConfig, ScalingConfig, TorchTrainingConfig
-from aenet_ray.training.continuing import continues
-from aenet_ray.training.history import HistoryTail, line
-from aenet_ray.training.prepare import initial_weights, prepare_run
-from aenet_ray.training.spec import RunSpec
->>>>>>> 3fe5fd8 (Preparing a run in four files: what is chosen, references, whether it goes on, and the rest)
 from aenet_ray.waiting import saying
 
 logger = logging.getLogger(__name__)
