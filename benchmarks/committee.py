@@ -1,6 +1,6 @@
 """What a committee costs beside one potential, on one core: predictions, and with ``--train`` training.
 
-    python benchmarks/committee.py [--train] [--data examples/data/tio2_ci100_xsf.tar.gz] [--members 8] [--repeat 20]
+    python benchmarks/committee.py [--train | --memory] [--data examples/data/tio2_ci100_xsf.tar.gz] [--members 8]
 
 TiO2, radial order 16 to 8.0 Å, angular order 4 to 6.5 Å, networks 15-15 tanh. Processor time, of predictions the best
 of all repetitions: other work on the machine only ever makes one slower. Predictions: random weights, float64,
@@ -10,6 +10,10 @@ Training: epochs of batches of 32, features stored, without validation and check
 (``members_per_trial``), each in a process of its own, all on the same core, and one after the other (which is the
 number of members, by definition). Each repetition measures one member and all of them in turn; the ratio is the median
 of their ratios, as other work slows both. And what a process holds for itself, by its number of members.
+
+Memory: processes of one member each, 1 and 4 of them at a time, with energies and forces: what each holds for itself,
+and how much of the mapped features it has in memory (Rss), of which the processes share out what they have in common
+(Pss).
 """
 
 from __future__ import annotations
@@ -176,6 +180,58 @@ def memory(run_dir: Path, n: int) -> float:
     return found
 
 
+def sizes(folder: Path) -> tuple[float, float, float]:
+    """Of this process, MB: what nobody shares, and mapped files of the folder as Rss and as Pss."""
+    private = resident = shared_out = 0.0
+    path = ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *more = line.split()
+        if not name.endswith(":"):
+            path = more[-1] if len(more) == 5 else ""
+        elif name.startswith("Private_"):
+            private += int(more[0]) / 1e3
+        elif path.startswith(str(folder)) and name in ("Rss:", "Pss:"):
+            resident += int(more[0]) / 1e3 if name == "Rss:" else 0.0
+            shared_out += int(more[0]) / 1e3 if name == "Pss:" else 0.0
+    return private, resident, shared_out
+
+
+def member_process(run_dir: Path, k: int, folder: Path, together: Any, told: Any) -> None:
+    torch.set_num_threads(1)
+    epoch_of(states(run_dir, k + 1)[k:])()
+    together.wait()
+    told.put(sizes(folder))
+    together.wait()
+
+
+def memory_of_processes(run_dir: Path, folder: Path, n: int) -> list[tuple[float, float, float]]:
+    """``sizes`` of n processes at a time, each with a member after its first epoch."""
+    context = multiprocessing.get_context("spawn")
+    together, told = context.Barrier(n), context.Queue()
+    running = [context.Process(target=member_process, args=(run_dir, k, folder, together, told)) for k in range(n)]
+    for p in running:
+        p.start()
+    found = [told.get() for _ in running]
+    for p in running:
+        p.join()
+    return found
+
+
+def memory_by_processes(data: str) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        run_dir = prepared(data, folder, "float64", 0.3)
+        size = sum(f.stat().st_size for f in (folder / "features").rglob("*.npy")) / 1e6
+        print(f"features on disk {size:.0f} MB")
+        for n in (1, 4):
+            for private, resident, shared_out in memory_of_processes(run_dir, folder / "features", n):
+                print(
+                    f"  {n} processes: {private:.0f} MB its own; features {resident:.0f} MB in memory, "
+                    f"{shared_out:.0f} MB by its share",
+                    flush=True,
+                )
+
+
 def training(data: str, n: int, repeat: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -203,11 +259,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="examples/data/tio2_ci100_xsf.tar.gz")
     parser.add_argument("--train", action="store_true", help="training in place of predictions")
+    parser.add_argument("--memory", action="store_true", help="memory of member processes in place of predictions")
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.train:
+    if arguments.memory:
+        memory_by_processes(arguments.data)
+    elif arguments.train:
         training(arguments.data, arguments.members, arguments.repeat)
     else:
         predictions(arguments.data, arguments.members, arguments.repeat)

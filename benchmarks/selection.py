@@ -4,12 +4,14 @@
 
 Candidates: the structures of the data, again and again with small random displacements, in a structure store. The
 committee: 8 members, radial order 16 to 8.0 Å, angular order 4 to 6.5 Å, networks 15-15 tanh with random weights,
-float64; it costs what a trained one costs. Writes runs/select/ with the selection and a figure of the memory.
+float64; it costs what a trained one costs. With workers, also the memory of each actor. Writes runs/select/ with the
+selection and a figure of the memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -63,16 +65,39 @@ def memory() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 1e6
 
 
-class Watch:
-    """Memory and structures done, ten times a second."""
+def actors() -> list[int]:
+    """Processes of the pool that scores: descendants of this one."""
+    parents, found = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if b"ScoringActor" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return [pid for pid in found if os.getpid() in (parents[pid], parents.get(parents[pid]))]
 
-    def __init__(self) -> None:
-        self.done, self.rows, self._stop = 0, list[tuple[int, float]](), threading.Event()
+
+def held(pid: int) -> tuple[float, float]:
+    """Resident memory of a process, and what of it nobody shares, MB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {name: int(size) / 1e3 for name, size, *_ in (line.split() for line in lines)}
+    return sizes["Rss:"], sum(size for name, size in sizes.items() if name.startswith("Private_"))
+
+
+class Watch:
+    """Memory and structures done, ten times a second; every second the memory of each actor, when a tenth is done."""
+
+    def __init__(self, n: int) -> None:
+        self.done, self.rows, self._stop, self.n = 0, list[tuple[int, float]](), threading.Event(), n
+        self.actors: dict[int, list[tuple[float, float]]] = {}
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
         while not self._stop.wait(0.1):
             self.rows.append((self.done, memory()))
+            if len(self.rows) % 10 == 0 and self.done > self.n // 10:
+                for pid in actors():
+                    with contextlib.suppress(OSError):
+                        self.actors.setdefault(pid, []).append(held(pid))
 
     def __enter__(self) -> Watch:
         add = selecting.Journal.add
@@ -120,7 +145,7 @@ def main() -> None:
     settings = {"metric": arguments.metric, "diverse": True, "workers": arguments.workers, "progress": False}
     select_structures(committee(), [store.structure(0)], metric=arguments.metric, progress=False)  # compile
     start, cpu = time.perf_counter(), time.process_time()
-    with Watch() as watch:
+    with Watch(len(store)) as watch:
         found = select_structures(committee(), store, top=200, output=FOLDER / "selected.extxyz", **settings)
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     title = f"{len(store):,} candidates".replace(",", "\u2009") + f", {arguments.workers or 'no'} actors"
@@ -133,6 +158,12 @@ def main() -> None:
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"memory after a tenth {steady[0]:.0f} MB, largest {max(steady):.0f} MB; peak with writing {peak:.0f} MB")
+    for k, seen in enumerate(watch.actors.values()):
+        resident, private = zip(*seen, strict=True)
+        print(
+            f"actor {k + 1}: resident {resident[0]:.0f} MB after a tenth, largest {max(resident):.0f} MB; "
+            f"its own {private[0]:.0f} and {max(private):.0f} MB"
+        )
 
 
 if __name__ == "__main__":
