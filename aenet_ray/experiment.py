@@ -156,20 +156,25 @@ class ExperimentConfig(Config):
         return values
 
 
-def split_group(
-    values: Mapping[str, Any], name: str, where: str, example: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A run's file, as read, apart: what a run needs, and a group that is for something else; empty if it is not there.
+GROUPS = {"tune": "space", "committee": "num_members"}
+"""What a run's file may hold for other commands, with a setting of each."""
+
+
+def split_groups(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """A run's file, as read, apart: what a run needs, and each of ``GROUPS``; empty where it is not there.
 
     Raises:
-        ConfigError: The group is no mapping.
+        ConfigError: A group is no mapping.
     """
-    group = values.get(name)
-    if group is not None and not isinstance(group, dict):
-        raise ConfigError(
-            f"{where}: {name}: holds {type(group).__name__}, expected a group of settings such as {example}."
-        )
-    return {k: v for k, v in values.items() if k != name}, dict(group or {})
+    groups = {}
+    for name, example in GROUPS.items():
+        group = values.get(name)
+        if group is not None and not isinstance(group, dict):
+            raise ConfigError(
+                f"{where}: {name}: holds {type(group).__name__}, expected a group of settings such as {example}."
+            )
+        groups[name] = dict(group or {})
+    return {k: v for k, v in values.items() if k not in GROUPS}, groups
 
 
 def environment() -> dict[str, str]:

@@ -32,8 +32,19 @@ def read_run_file(args: argparse.Namespace) -> dict[str, Any]:
     return apply_overrides(values, ["training.show_progress=false"]) if args.quiet else values
 
 
+def name_run(values: dict[str, Any]) -> str:
+    """The run's name, which the settings have from now on: the time's, if they have none. See ``can_go_on``."""
+    from aenet_ray.training.run_folder import time_name
+
+    run = values.get("run") or {}
+    if not isinstance(run, dict):
+        return ""  # refused with all other settings
+    values["run"] = run | {"name": run.get("name") or time_name()}
+    return str(values["run"]["name"])
+
+
 @contextmanager
-def can_go_on(where: str, name: str | None = None) -> Iterator[None]:
+def can_go_on(where: str, name: str) -> Iterator[None]:
     """An interrupt says how to go on.
 
     Args:
@@ -45,7 +56,7 @@ def can_go_on(where: str, name: str | None = None) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Ray Train makes the second of the first
-        again = f"run.name={name} run.resume=auto" if name else "run.resume=auto"
+        again = f"run.name={name} run.resume=auto"
         raise KeyboardInterrupt(f"interrupted; the same command with {again} goes on {where}") from None
 
 

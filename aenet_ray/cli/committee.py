@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aenet_ray.cli.arguments import add_run_file, can_go_on, read_run_file
+from aenet_ray.cli.arguments import add_run_file, can_go_on, name_run, read_run_file
 from aenet_ray.cli.main import COMMANDS
 
 
@@ -23,16 +23,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from aenet_ray.committee.config import TorchCommitteeConfig
-    from aenet_ray.experiment import ExperimentConfig, split_group
+    from aenet_ray.experiment import ExperimentConfig, split_groups
 
-    values, group = split_group(read_run_file(args), "committee", args.experiment, "num_members")
-    values.pop("tune", None)  # of the same file's searches
+    values, groups = split_groups(read_run_file(args), args.experiment)
+    group = groups["committee"]
     if args.members is not None:
         group["num_members"] = args.members
     settings = TorchCommitteeConfig.from_mapping(group, "committee")
+    name = name_run(values)
     config = ExperimentConfig.from_mapping(values, args.experiment)
     config.check()
-    with can_go_on("with the committee"):
+    with can_go_on("with the committee", name):
         from aenet_ray.committee_workflow import run_committee
 
         result, errors = run_committee(config, settings)

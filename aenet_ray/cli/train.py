@@ -23,13 +23,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from aenet_ray.experiment import ExperimentConfig, split_group
+    from aenet_ray.experiment import ExperimentConfig, split_groups
     from aenet_ray.tables import print_errors
     from aenet_ray.training.run_folder import new_run_dir, ray_for
 
-    values, search = split_group(read_run_file(args), "tune", args.experiment, "space")
-    if search:
-        logger.info("the group 'tune' is for 'aenet-ray tune'; training this one configuration")
+    values, groups = split_groups(read_run_file(args), args.experiment)
+    for name, group in groups.items():
+        if group:
+            logger.info("the group '%s' is for 'aenet-ray %s'; training this one configuration", name, name)
     config = ExperimentConfig.from_mapping(values, args.experiment)
     config.check()
     run_dir = new_run_dir(config.run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aenet_ray.cli.arguments import add_run_file, can_go_on, read_run_file
+from aenet_ray.cli.arguments import add_run_file, can_go_on, name_run, read_run_file
 from aenet_ray.cli.main import COMMANDS
 
 
@@ -22,16 +22,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from aenet_ray.experiment import split_group
+    from aenet_ray.experiment import split_groups
     from aenet_ray.tuning.config import TuneConfig
 
-    values, group = split_group(read_run_file(args), "tune", args.experiment, "space")
-    group |= {k: v for k, v in (("cv", args.cv), ("committee", args.committee)) if v is not None}
+    values, groups = split_groups(read_run_file(args), args.experiment)
+    group = groups["tune"] | {k: v for k, v in (("cv", args.cv), ("committee", args.committee)) if v is not None}
+    name = name_run(values)
     settings = TuneConfig.from_mapping(group, "tune")
     from aenet_ray.tuning.report import print_results
     from aenet_ray.tuning.run import run_tune
 
-    with can_go_on("with the search"):
+    with can_go_on("with the search", name):
         results = run_tune(values, settings)
     print_results(results)
     return 0

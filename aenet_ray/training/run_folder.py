@@ -25,8 +25,12 @@ def run_path(run: RunConfig) -> Path:
             f"run.storage_path is {run.storage_path!r}, relative to the job's copy of the working directory, which Ray "
             "deletes. Give an absolute path that all nodes share: run.storage_path=/shared/runs."
         )
-    name = run.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return Path(run.storage_path).absolute() / name
+    return Path(run.storage_path).absolute() / (run.name or time_name())
+
+
+def time_name() -> str:
+    """What a run without a name is called."""
+    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
 
 def new_run_dir(run: RunConfig) -> Path:

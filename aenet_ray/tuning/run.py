@@ -10,7 +10,7 @@ from typing import Any
 
 from aenet_ray.config import read_yaml
 from aenet_ray.errors import ConfigError
-from aenet_ray.experiment import ExperimentConfig, split_group
+from aenet_ray.experiment import ExperimentConfig, split_groups
 from aenet_ray.training.run_features import make_features
 from aenet_ray.training.run_folder import ray_for_trials
 from aenet_ray.tuning.config import TuneConfig
@@ -52,8 +52,10 @@ def _values(experiment: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if isinstance(experiment, ExperimentConfig):
         return experiment.to_dict(), {}
     if isinstance(experiment, Mapping):
-        return split_group(experiment, "tune", "experiment", "space")
-    return split_group(read_yaml(experiment), "tune", str(experiment), "space")
+        values, groups = split_groups(experiment, "experiment")
+    else:
+        values, groups = split_groups(read_yaml(experiment), str(experiment))
+    return values, groups["tune"]
 
 
 def run_tune(values: Mapping[str, Any], settings: TuneConfig) -> TuneResults:

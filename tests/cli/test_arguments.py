@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from aenet_ray.cli.main import _parse, _parser, main
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
@@ -88,3 +89,40 @@ def test_evaluate_without_energies(model, three, tmp_path, capsys):
     assert main(["evaluate", model[1], str(tmp_path / "three.extxyz"), "-o", str(tmp_path / "e")]) == 2
     assert "error: three.extxyz: none of 3 structures has an energy to compare with." in capsys.readouterr().err
     assert not (tmp_path / "e").exists()
+
+
+RUN_FILE = {
+    "data": {"files": str(TIO2)},
+    "descriptor": {"species": ["Ti", "O"], "rad_order": 3, "rad_cutoff": 4.0, "ang_order": 2, "ang_cutoff": 3.0},
+    "network": [[3, "tanh"]],
+    "training": {"iterations": 1, "atomic_energies": {"Ti": -1604.6, "O": -432.5}},
+    "tune": {"space": {"training.method.mu": {"loguniform": [1e-4, 1e-2]}}},
+    "committee": {"num_members": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "job"),
+    [
+        ("committee", "aenet_ray.committee_workflow.run_committee"),
+        ("tune", "aenet_ray.tuning.run.run_tune"),
+        ("train", "aenet_ray.workflow.walk"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mine", None])
+def test_interrupted_says_how_to_go_on(tmp_path, monkeypatch, capsys, command, job, name):
+    """One file serves all three; without run.name the folder's name is the time, which another start would not have."""
+
+    def interrupted(settings: object, *_: object) -> None:
+        run = settings["run"]["name"] if isinstance(settings, dict) else settings.run.name
+        asked.append(run)
+        raise KeyboardInterrupt
+
+    asked: list[str | None] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, interrupted)
+    Path("run.yaml").write_text(yaml.safe_dump(RUN_FILE))
+    assert main([command, "run.yaml", *([f"run.name={name}"] if name else [])]) == 130
+    said = capsys.readouterr().err
+    assert f"run.name={asked[0] or next(Path('runs').iterdir()).name} run.resume=auto goes on" in said
+    assert (asked[0] == name) or name is None

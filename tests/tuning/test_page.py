@@ -8,7 +8,7 @@ import pytest
 import yaml
 from user_runs import ROOT, TIO2, blocks, run_block
 
-from aenet_ray.experiment import split_group
+from aenet_ray.experiment import split_groups
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.plan import check_search
 
@@ -23,8 +23,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_file_is_a_search(folder):
-    values, group = split_group(yaml.safe_load("\n".join(blocks(PAGE, "yaml"))), "tune", "page", "space")
-    check_search(values, TuneConfig.from_mapping(group, "tune"))
+    values, groups = split_groups(yaml.safe_load("\n".join(blocks(PAGE, "yaml"))), "page")
+    check_search(values, TuneConfig.from_mapping(groups["tune"], "tune"))
 
 
 @pytest.mark.ray
