@@ -41,8 +41,8 @@ def cached_search(function: Callable[..., Any]) -> Any:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """A function that only kernels call: compiled into them, fast sums."""
-    return njit(nogil=True, fastmath=FAST)(function)
+    """A function that only kernels call: compiled into them, always, as calls of it cost; fast sums."""
+    return njit(nogil=True, fastmath=FAST, forceinline=True)(function)
 
 
 def exact_helper(function: Callable[..., Any]) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.cached import cached_kernel, helper
 from aenet_ray.descriptors.columns import (
     AD,
@@ -108,10 +109,13 @@ def angular_output(sums, first, other, factor, own, expand, na, buffer, out, i, 
 def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta, expand, out):
     """Features of every centre into ``out``, (n_atoms, F)."""
     rows = len(beta)
-    s, cap = scratch_for(ptr)
+    columns, cap = scratch_for(ptr)
     half = nr + na + 2
     size = max(2 * (nr + 1), 4 * rows + 2) + 16
-    buffer, sums = aligned(8 * size), aligned(size)
+    scratch = aligned(8 * size), aligned(size), columns
+    buffer, sums, s = simd.borrowed(scratch)
+    neighbor, vectors, weight = simd.borrowed((neighbor, vectors, weight))
+    beta, expand, out = simd.borrowed((beta, expand, out))
     far = 2.0 * max(rr, ra)
     for i in range(len(ptr) - 1):
         n, count = load_center(ptr[i], ptr[i + 1], far, ra, neighbor, vectors, weight, s, cap)
@@ -133,3 +137,4 @@ def features_kernel(ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta,
         if multi:
             own, row = sums[4 * rows + 1], 2 * rows
             angular_output(sums, row, row, 0.5, own, expand, na, buffer, out, i, half + nr + 1)
+    simd.alive(scratch)

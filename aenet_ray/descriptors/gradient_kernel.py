@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.cached import cached_kernel, helper
 from aenet_ray.descriptors.columns import (
@@ -192,11 +190,13 @@ def vjp_kernel(
     What does not depend on g, neighbours and moments, is made once for all.
     """
     rows = len(beta)
-    s, cap = scratch_for(ptr)
+    columns, cap = scratch_for(ptr)
     half = nr + na + 2
     size = 4 * rows + 18
-    buffer, moments, sums, slopes = aligned(8 * size), aligned(size), aligned(size), aligned(4 * rows)
-    coefficients = np.zeros(4 * (nr + 1))
+    scratch = aligned(8 * size), aligned(size), aligned(size), aligned(4 * rows), aligned(4 * (nr + 1)), columns
+    buffer, moments, sums, slopes, coefficients, s = simd.borrowed(scratch)
+    neighbor, vectors, weight, beta, expand = simd.borrowed((neighbor, vectors, weight, beta, expand))
+    g, grad, virial = simd.borrowed((g, grad, virial))
     structure = 0
     for i in range(len(ptr) - 1):
         while want_virial and i >= offsets[structure + 1]:
@@ -221,3 +221,4 @@ def vjp_kernel(
             scatter(i, ptr[i], ptr[i + 1], neighbor, s, cap, grad[k])
             if want_virial:
                 add_virial(n, s, cap, virial[k, structure])
+    simd.alive(scratch)

@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numba.np.arrayobj import make_array
@@ -116,6 +117,35 @@ def splat(typingctx, x):
         return _spread(builder, args[0])
 
     return lanes(types.float64), codegen
+
+
+@intrinsic
+def borrowed(typingctx, arrays):
+    """A tuple of arrays without their reference counts, whose changes at calls of helpers cost as much as the sums.
+
+    Somebody else must keep the memory: the caller of the kernel, or ``alive`` at its end.
+    """
+
+    def codegen(context, builder, sig, args):
+        views = []
+        for kind, value in zip(sig.args[0], cgutils.unpack_tuple(builder, args[0]), strict=True):
+            view = make_array(kind)(context, builder, value)
+            view.meminfo = ir.Constant(view.meminfo.type, None)
+            view.parent = ir.Constant(view.parent.type, None)
+            views.append(view._getvalue())
+        return context.make_tuple(builder, sig.return_type, views)
+
+    return arrays(arrays), codegen
+
+
+@intrinsic
+def alive(typingctx, arrays):
+    """Keeps arrays up to here: compiled code lets go of one after its last use."""
+
+    def codegen(context, builder, sig, args):
+        return context.get_dummy_value()
+
+    return types.void(arrays), codegen
 
 
 @intrinsic
@@ -264,6 +294,16 @@ def both(typingctx, a, b):
     return mask(mask, mask), codegen
 
 
+@intrinsic
+def opposite(typingctx, inside):
+    """Lanes that are not in the mask."""
+
+    def codegen(context, builder, sig, args):
+        return builder.not_(args[0])
+
+    return mask(mask), codegen
+
+
 def _packed(builder: ir.IRBuilder, value: ir.Value, inside: ir.Value, suffix: str) -> ir.Value:
     nothing = ir.Constant(value.type, ir.Undefined)
     name = f"llvm.experimental.vector.compress.v{WIDTH}{suffix}"
@@ -317,6 +357,33 @@ def sum_of_eight(typingctx, array, index):
         return rows[0]
 
     return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def transposed(typingctx, source, starts, shift, target, index):
+    """Eight values each from ``starts[row] + shift`` on, for eight rows, into eight vectors with a row a lane."""
+
+    def codegen(context, builder, sig, args):
+        rows = []
+        for k in range(WIDTH):
+            start = builder.load(_pointer(context, builder, sig.args[1], args[1], ir.Constant(_INT64, k), _INT64))
+            pointer = _pointer(context, builder, sig.args[0], args[0], builder.add(start, args[2]), _VECTOR)
+            rows.append(_aligned_load(builder, pointer, _VECTOR, 8))
+        step = 1
+        while step < WIDTH:  # exchange the blocks off the diagonal: of one, of two, of four
+            low = [lane if not lane & step else WIDTH + lane - step for lane in range(WIDTH)]
+            high = [lane + step if not lane & step else WIDTH + lane for lane in range(WIDTH)]
+            picks = [ir.Constant(ir.VectorType(_INT32, WIDTH), p) for p in (low, high)]
+            for k in (k for k in range(WIDTH) if not k & step):
+                pair = rows[k], rows[k + step]
+                rows[k], rows[k + step] = (builder.shuffle_vector(*pair, p) for p in picks)
+            step *= 2
+        for k, row in enumerate(rows):
+            at = builder.add(args[4], ir.Constant(_INT64, k * WIDTH))
+            builder.store(row, _pointer(context, builder, sig.args[3], args[3], at, _VECTOR)).align = 8
+        return context.get_dummy_value()
+
+    return types.void(source, starts, types.intp, target, types.intp), codegen
 
 
 @intrinsic

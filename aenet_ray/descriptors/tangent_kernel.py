@@ -134,10 +134,13 @@ def jvp_kernel(
 ):
     """J v of every centre into ``out``, (n_atoms, F)."""
     rows = len(beta)
-    s, cap = scratch_for(ptr)
+    columns, cap = scratch_for(ptr)
     half = nr + na + 2
     size = max(2 * (nr + 1), 8 * rows + 2) + 16
-    buffer, sums = aligned(8 * size), aligned(size)
+    scratch = aligned(8 * size), aligned(size), columns
+    buffer, sums, s = simd.borrowed(scratch)
+    neighbor, vectors, weight = simd.borrowed((neighbor, vectors, weight))
+    beta, expand, v, out = simd.borrowed((beta, expand, v, out))
     none = np.zeros((3, 3))
     structure = 0
     for i in range(len(ptr) - 1):
@@ -165,3 +168,4 @@ def jvp_kernel(
         if multi:
             own, row = sums[8 * rows + 1], 2 * rows
             angular_output(sums, row, row + 4 * rows, 1.0, own, expand, na, buffer, out, i, half + nr + 1)
+    simd.alive(scratch)

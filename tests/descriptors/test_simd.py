@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numba import njit
 
@@ -56,6 +58,39 @@ def test_memory() -> None:
     assert out[48] == A[5]
 
 
+def test_transposed() -> None:
+    @njit
+    def run(rows: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
+        simd.transposed(rows, starts, 3, out, 8)
+
+    rows, starts, out = RNG.random((4, 20)), np.array([0, 20, 40, 5, 9, 9, 60, 1]), np.zeros(80)
+    run(rows, starts, out)
+    expected = np.array([rows.ravel()[k + 3 : k + 11] for k in starts])
+    np.testing.assert_array_equal(out[8:72].reshape(8, 8), expected.T)
+    assert not out[:8].any()
+    assert not out[72:].any()
+
+
+def test_borrowed_arrays_are_not_counted() -> None:
+    """Neither kept alive nor let go of; ``alive`` keeps their owners."""
+
+    @njit
+    def run(given: np.ndarray, n: int) -> np.ndarray:
+        owners = np.zeros(n), given
+        own, lent = simd.borrowed(owners)
+        other = np.ones(n)  # would be in the place of the first if that had been let go of
+        for k in range(n):
+            own[k] += lent[k] + k
+        result = own + other
+        simd.alive(owners)
+        return result
+
+    given = A.copy()
+    before = sys.getrefcount(given)
+    np.testing.assert_array_equal(run(given, 64), given + np.arange(64) + 1.0)
+    assert sys.getrefcount(given) == before
+
+
 def test_masks_and_packing() -> None:
     @njit
     def run(a: np.ndarray, index: np.ndarray, out: np.ndarray, rows: np.ndarray, ints: np.ndarray) -> None:
@@ -68,9 +103,10 @@ def test_masks_and_packing() -> None:
         out[16] = simd.count_true(inside)
         out[17] = simd.count_true(simd.both(inside, simd.first_lanes(3)))
         out[18] = simd.count_true(simd.within(x, x_limit, 1.0))
+        out[19] = simd.count_true(simd.both(simd.opposite(inside), simd.first_lanes(5)))
 
     x_limit = float(X[0])
-    out, rows, ints = np.zeros(19), np.zeros((8, 3)), np.zeros(8, np.int32)
+    out, rows, ints = np.zeros(20), np.zeros((8, 3)), np.zeros(8, np.int32)
     run(A, INDEX, out, rows, ints)
     n = int(INSIDE.sum())
     assert 0 < n < 8
@@ -78,7 +114,7 @@ def test_masks_and_packing() -> None:
     np.testing.assert_array_equal(out[8:16], np.where(INSIDE, X, 0.0))
     np.testing.assert_array_equal(rows[:n], np.column_stack([X, Y, X + Y])[INSIDE])
     np.testing.assert_array_equal(ints[:n], INDEX[:8][INSIDE])
-    assert out[16:].tolist() == [n, INSIDE[:3].sum(), (X[0] < X).sum()]
+    assert out[16:].tolist() == [n, INSIDE[:3].sum(), (X[0] < X).sum(), (~INSIDE[:5]).sum()]
 
 
 def test_a_changed_helper_is_noticed() -> None:

@@ -1,0 +1,334 @@
+"""J^T g of up to eight g at once: one g to a lane, one neighbour after the other.
+
+Recurrences and cutoffs are the same for all g: made for eight neighbours at a time, into rows of a small buffer. Left
+to each g are sums of these over its coefficients, which lie lane by lane, folded for each species of the neighbour.
+"""
+# mypy: disallow-untyped-defs=False
+
+from __future__ import annotations
+
+import numpy as np
+
+from aenet_ray.descriptors import simd
+from aenet_ray.descriptors.cached import cached_kernel, helper
+from aenet_ray.descriptors.columns import (
+    AD,
+    AW,
+    AX,
+    AY,
+    AZ,
+    D,
+    X,
+    Y,
+    Z,
+    aligned,
+    cutoff_slope,
+    cutoff_value,
+    scratch_for,
+    sum_lanes,
+    unit_vector,
+)
+from aenet_ray.descriptors.feature_kernel import moment_sums
+from aenet_ray.descriptors.simd import at, load, splat, store
+
+
+@helper
+def load_groups(begin, end, far, ra, neighbor, vectors, weight, s, cap, index):
+    """A centre's neighbours in two groups: inside ``ra`` in columns AX to AD, the others in X to D.
+
+    ``index`` gets the atoms of the first from 0 on, of the others from ``cap`` on. Returns how many there are of each.
+    Behind both, columns are padded.
+    """
+    count = rest = 0
+    full = begin + (end - begin) // 8 * 8
+    for e in range(begin, full, 8):
+        x, y, z = simd.load_triples(vectors, e)
+        d = simd.root(x * x + y * y + z * z)
+        inside = simd.below(d, ra)
+        outside = simd.opposite(inside)
+        simd.store_packed(s, AX * cap + count, x, inside)
+        simd.store_packed(s, AY * cap + count, y, inside)
+        simd.store_packed(s, AZ * cap + count, z, inside)
+        simd.store_packed(s, AD * cap + count, d, inside)
+        simd.store_packed(s, AW * cap + count, simd.gather(weight, 1, 0, neighbor, e), inside)
+        simd.copy_packed_ints(neighbor, e, index, count, inside)
+        simd.store_packed(s, X * cap + rest, x, outside)
+        simd.store_packed(s, Y * cap + rest, y, outside)
+        simd.store_packed(s, Z * cap + rest, z, outside)
+        simd.store_packed(s, D * cap + rest, d, outside)
+        simd.copy_packed_ints(neighbor, e, index, cap + rest, outside)
+        count += simd.count_true(inside)
+        rest += simd.count_true(outside)
+    for e in range(full, end):
+        x, y, z = vectors[e, 0], vectors[e, 1], vectors[e, 2]
+        d = np.sqrt(x * x + y * y + z * z)
+        if d < ra:
+            s[AX * cap + count], s[AY * cap + count], s[AZ * cap + count] = x, y, z
+            s[AD * cap + count], s[AW * cap + count] = d, weight[neighbor[e]]
+            index[count] = neighbor[e]
+            count += 1
+        else:
+            s[X * cap + rest], s[Y * cap + rest], s[Z * cap + rest], s[D * cap + rest] = x, y, z, d
+            index[cap + rest] = neighbor[e]
+            rest += 1
+    for e in range(count, (count + 15) // 16 * 16):
+        s[AX * cap + e] = s[AD * cap + e] = ra
+        s[AY * cap + e] = s[AZ * cap + e] = s[AW * cap + e] = 0.0
+    for e in range(rest, (rest + 7) // 8 * 8):
+        s[X * cap + e] = s[D * cap + e] = far
+        s[Y * cap + e] = s[Z * cap + e] = 0.0
+    return count, rest
+
+
+@helper
+def load_lanes(g, i, starts, lanes):
+    """g of one atom as F vectors with a member a lane."""
+    size = g.shape[2]
+    if size < 8:
+        for f in range(size):
+            for lane in range(8):
+                lanes[8 * f + lane] = g[min(lane, len(g) - 1), i, f]
+        return
+    for k in range(0, size, 8):
+        f = min(k, size - 8)  # the last block may overlap the one before
+        simd.transposed(g, starts, size * i + f, lanes, 8 * f)
+
+
+@helper
+def coefficients(lanes, first, nr, na, angular, expand, moments, row, c):
+    """What multiplies the rows of ``radial_rows`` and ``angular_rows`` in dE/d(edge vector), from one half of g.
+
+    Of the rows of each order m above zero and degree four: of (x, y) with cosine and sine, of z with both.
+    """
+    rows = len(expand)
+    for n in range(nr + 1):
+        store(c, 8 * n, load(lanes, 8 * (first + n)))
+    if not angular:
+        for k in range(nr + 1, nr + na + 3 + 4 * (rows - na - 1)):
+            store(c, 8 * k, splat(0.0))
+        return
+    first += nr + 1
+    own = splat(0.0)
+    for n in range(na + 1):
+        own += load(lanes, 8 * (first + n))
+    store(c, 8 * (nr + na + 2), own)
+    table = 8 * (nr + na + 3) - 32 * (na + 1)
+    k = 0
+    for m in range(na + 1):
+        for deg in range(m, na + 1):
+            h = splat(0.0)
+            for n in range(deg, na + 1):
+                h += expand[k, n] * load(lanes, 8 * (first + n))
+            cosine, sine = at(moments, row + k) * h, at(moments, row + rows + k) * h
+            if m == 0:
+                store(c, 8 * (nr + 1 + k), cosine)
+            else:
+                store(c, table + 32 * k, float(m) * cosine)
+                store(c, table + 32 * k + 8, float(m) * sine)
+            if deg > m:
+                up = table + 32 * (k + na - m)
+                store(c, up + 16, float(deg - m) * cosine)
+                store(c, up + 24, float(deg - m) * sine)
+            k += 1
+
+
+@helper
+def fold(c, size, own, spins, multi, folded):
+    """Coefficients for each species of the neighbour: plain ones + weight times weighted ones."""
+    for species in range(len(spins)):
+        w, start = spins[species], 8 * size * species
+        for k in range(0, 8 * size, 8):
+            value = load(c, k)
+            if multi:
+                value += w * load(c, 8 * size + k)
+            store(folded, start + k, value)
+        if multi:
+            store(folded, start + 8 * own, load(c, 8 * own) + w * w * load(c, 8 * (size + own)))
+
+
+@helper
+def radial_rows(d, rr, nr, b):
+    """Derivatives of f_c T_k by the distance of eight neighbours."""
+    u, du = d * (4.0 / rr) - 2.0, 4.0 / rr
+    t0, d0 = cutoff_value(d, rr), cutoff_slope(d, rr)
+    t1, d1 = 0.5 * (t0 * u), 0.5 * (d0 * u + du * t0)
+    for k in range(nr + 1):
+        store(b, 8 * k, d0)
+        d0, d1 = d1, u * d1 + (du * t1 - d0)
+        t0, t1 = t1, u * t1 - t0
+
+
+@helper
+def angular_rows(x, y, z, d, ra, na, beta, b, row):
+    """What the derivative of a neighbour's angular part is made of, for eight.
+
+    Along the edge: f_c' q of order 0, and that of the neighbour's own term. Of each order m above zero:
+    f_c / d times cosine and sine of order m - 1, f_c' / m times those of order m. And q of these orders.
+    """
+    f, slope = cutoff_value(d, ra), cutoff_slope(d, ra)
+    q, p = slope, splat(0.0)
+    for k in range(na + 1):
+        store(b, 8 * (row + k), q)
+        if k < na:
+            q, p = z * q - at(beta, k + 1) * p, q
+    store(b, 8 * (row + na + 1), -1.0 * f * slope)
+    row += na + 2
+    tangent = f / d
+    c, t = splat(1.0), splat(0.0)
+    for m in range(1, na + 1):
+        store(b, 8 * row, tangent * c)
+        store(b, 8 * (row + 1), tangent * t)
+        c, t = x * c - y * t, x * t + y * c
+        store(b, 8 * (row + 2), slope * c * (1.0 / m))
+        store(b, 8 * (row + 3), slope * t * (1.0 / m))
+        row += 4
+    k = na + 1
+    for m in range(1, na + 1):
+        q, p = splat(1.0), splat(0.0)
+        for _ in range(m, na + 1):
+            store(b, 8 * row, q)
+            row += 1
+            k += 1
+            if k < len(beta):
+                q, p = z * q - at(beta, k) * p, q
+
+
+@helper
+def along_edge(b, lane, c, start, n):
+    """Sum of the first n rows over coefficients: two sums, as each waits for itself."""
+    even, odd = splat(0.0), splat(0.0)
+    for k in range(0, n - 1, 2):
+        even += at(b, 8 * k + lane) * load(c, start + 8 * k)
+        odd += at(b, 8 * k + 8 + lane) * load(c, start + 8 * k + 8)
+    if n % 2:
+        even += at(b, 8 * n - 8 + lane) * load(c, start + 8 * n - 8)
+    return even + odd
+
+
+@helper
+def across_edge(b, lane, c, start, row, na):
+    """The sums over orders above zero: x, y, z and the part along the edge."""
+    gx, gy, gz, value = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    place, q = 8 * row + lane, 8 * (row + 4 * na) + lane
+    for m in range(1, na + 1):
+        hc, hs, dc, ds = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        for _ in range(m, na + 1):
+            factor = at(b, q)
+            hc += factor * load(c, start)
+            hs += factor * load(c, start + 8)
+            dc += factor * load(c, start + 16)
+            ds += factor * load(c, start + 24)
+            q += 8
+            start += 32
+        cosine, sine = at(b, place), at(b, place + 8)
+        gx += cosine * hc + sine * hs
+        gy += cosine * hs - sine * hc
+        gz += cosine * dc + sine * ds
+        value += at(b, place + 16) * hc + at(b, place + 24) * hs
+        place += 32
+    return gx, gy, gz, value
+
+
+@helper
+def add_edge(b, unit, lane, j, gx, gy, gz, along, grad):
+    """Add an edge's gradient to its neighbour. Returned as well."""
+    x, y, z = at(b, unit + lane), at(b, unit + 8 + lane), at(b, unit + 16 + lane)
+    gx, gy, gz = gx + along * x, gy + along * y, gz + along * z
+    store(grad, 24 * j, load(grad, 24 * j) + gx)
+    store(grad, 24 * j + 8, load(grad, 24 * j + 8) + gy)
+    store(grad, 24 * j + 16, load(grad, 24 * j + 16) + gz)
+    return gx, gy, gz
+
+
+@helper
+def add_virial(b, unit, lane, gx, gy, gz, structure, virial):
+    """r_a (dE/dr)_b of an edge."""
+    d = at(b, unit + 24 + lane)
+    for a in range(3):
+        r, start = d * at(b, unit + 8 * a + lane), 72 * structure + 24 * a
+        store(virial, start, load(virial, start) + r * gx)
+        store(virial, start + 8, load(virial, start + 8) + r * gy)
+        store(virial, start + 16, load(virial, start + 16) + r * gz)
+
+
+@cached_kernel
+def members_vjp_kernel(
+    ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta, expand,
+    species, spins, g, offsets, want_virial, grad, virial,
+):  # fmt: skip
+    """J^T g of each g, (k <= 8, n_atoms, F): adds to ``grad`` (n_atoms, 3, 8) and ``virial`` (n_structures, 3, 3, 8).
+
+    Lanes from k on hold the last g's again.
+    """
+    rows = len(beta)
+    columns, cap = scratch_for(ptr)
+    numbers, first_values = np.empty(2 * cap + 8, np.int32), np.empty(8, np.int64)
+    half, own = nr + na + 2, nr + na + 2
+    size = own + 1 + 4 * (rows - na - 1)
+    padded, unit = 4 * rows + 18, 8 * (own + 1 + 4 * na + rows)
+    space = aligned(9 * padded + 8 * g.shape[2] + 16 * size + 8 * size * len(spins) + unit + 64)
+    s, index, starts, free = simd.borrowed((columns, numbers, first_values, space))
+    buffer, free = free[: 8 * padded], free[8 * padded :]
+    b, free = free[: unit + 32], free[unit + 32 :]
+    c, free = free[: 16 * size], free[16 * size :]
+    folded, free = free[: 8 * size * len(spins)], free[8 * size * len(spins) :]
+    lanes, moments = free[: 8 * g.shape[2]], free[8 * g.shape[2] :]
+    neighbor, vectors, weight, species, spins = simd.borrowed((neighbor, vectors, weight, species, spins))
+    beta, expand, g, grad, virial = simd.borrowed((beta, expand, g, grad, virial))
+    for lane in range(8):
+        starts[lane] = min(lane, len(g) - 1) * g.shape[1] * g.shape[2]
+    structure = 0
+    for i in range(len(ptr) - 1):
+        while want_virial and i >= offsets[structure + 1]:
+            structure += 1
+        count, rest = load_groups(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), ra, neighbor, vectors, weight, s, cap, index)
+        if count > 1:
+            moment_sums(count, ra, na, multi, beta, s, cap, buffer)
+            sum_lanes(buffer, 4 * rows + 2, moments)
+        elif count == 1:  # else the moments' sums make the vectors unit vectors
+            unit_vector(s, cap, 0)
+        load_lanes(g, i, starts, lanes)
+        coefficients(lanes, 0, nr, na, count > 1, expand, moments, 0, c)
+        if multi:
+            coefficients(lanes, half, nr, na, count > 1, expand, moments, 2 * rows, c[8 * size :])
+        fold(c, size, own, spins, multi, folded)
+        cx, cy, cz = splat(0.0), splat(0.0), splat(0.0)
+        for e in range(0, count, 8):
+            x, y, z, d = load(s, AX * cap + e), load(s, AY * cap + e), load(s, AZ * cap + e), load(s, AD * cap + e)
+            radial_rows(d, rr, nr, b)
+            angular_rows(x, y, z, d, ra, na, beta, b, nr + 1)
+            store(b, unit, x)
+            store(b, unit + 8, y)
+            store(b, unit + 16, z)
+            store(b, unit + 24, d)
+            for lane in range(min(8, count - e)):
+                j = index[e + lane]
+                start = 8 * size * species[j]
+                along = along_edge(b, lane, folded, start, own + 1)
+                gx, gy, gz, value = across_edge(b, lane, folded, start + 8 * (own + 1), own + 1, na)
+                x, y, z = at(b, unit + lane), at(b, unit + 8 + lane), at(b, unit + 16 + lane)
+                along += value - (gx * x + gy * y + gz * z)
+                gx, gy, gz = add_edge(b, unit, lane, j, gx, gy, gz, along, grad)
+                cx, cy, cz = cx + gx, cy + gy, cz + gz
+                if want_virial:
+                    add_virial(b, unit, lane, gx, gy, gz, structure, virial)
+        for e in range(0, rest, 8):
+            x, y, z, d = load(s, X * cap + e), load(s, Y * cap + e), load(s, Z * cap + e), load(s, D * cap + e)
+            radial_rows(d, rr, nr, b)
+            inverse = 1.0 / d
+            store(b, unit, inverse * x)
+            store(b, unit + 8, inverse * y)
+            store(b, unit + 16, inverse * z)
+            store(b, unit + 24, d)
+            for lane in range(min(8, rest - e)):
+                j = index[cap + e + lane]
+                along = along_edge(b, lane, folded, 8 * size * species[j], nr + 1)
+                zero = splat(0.0)
+                gx, gy, gz = add_edge(b, unit, lane, j, zero, zero, zero, along, grad)
+                cx, cy, cz = cx + gx, cy + gy, cz + gz
+                if want_virial:
+                    add_virial(b, unit, lane, gx, gy, gz, structure, virial)
+        store(grad, 24 * i, load(grad, 24 * i) - cx)
+        store(grad, 24 * i + 8, load(grad, 24 * i + 8) - cy)
+        store(grad, 24 * i + 16, load(grad, 24 * i + 16) - cz)
+    simd.alive((columns, numbers, first_values, space))
