@@ -153,23 +153,22 @@ def predict_described(
     """Evaluate potentials of one architecture on the features of their descriptor, all together."""
     times = [time.perf_counter()]
     block, order, first = described.block, described.order, models[0]
-    x = _inputs(models, described).requires_grad_(forces or stress)
-    with torch.set_grad_enabled(forces or stress):
-        output = StackedNetworks.of([m.net for m in models]).energies(x, described.counts)
+    x, nets = _inputs(models, described), StackedNetworks.of([m.net for m in models])
+    output, gradient = nets.with_gradient(x, described.counts)
     normalized = np.empty((len(models), block.n_atoms))
-    normalized[:, order] = output.detach().double().cpu().numpy()
+    normalized[:, order] = output.double().cpu().numpy()
     results = [_energies(m, block, described.species, e) for m, e in zip(models, normalized, strict=True)]
     times.append(time.perf_counter())
     if (forces or stress) and described.edges is not None:
-        (gradient,) = torch.autograd.grad(output.sum(), x)
-        factors = [m.normalization.scale_and_offset(described.features.shape[1])[0] for m in models]
-        factors = [f / m.normalization.E_scaling for f, m in zip(factors, models, strict=True)]
-        g = np.empty((len(models), *described.features.shape))
-        g[:, order] = gradient.double().cpu().numpy() * np.array(factors)[:, None]
+        scales = [m.normalization.scale_and_offset(x.shape[2])[0] / m.normalization.E_scaling for m in models]
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        slopes = gradient(torch.from_numpy(np.array(scales)).to(x.device))
+        g = slopes.cpu().index_select(1, torch.from_numpy(place)).numpy()
         offsets = block.offsets if stress else None
         dedr, virial = first.descriptor.vjp(described.edges, described.species, g, structure_offsets=offsets)
         for k, result in enumerate(results):
-            result.forces = -dedr[k]
+            result.forces = np.negative(dedr[k], out=dedr[k])
             result.stress = None if virial is None else _stress(virial[k], block)
     times.append(time.perf_counter())
     # What is done once for all stands in the first one's account.
