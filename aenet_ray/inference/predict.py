@@ -154,7 +154,11 @@ def predict_described(
     times = [time.perf_counter()]
     block, order, first = described.block, described.order, models[0]
     x, nets = _inputs(models, described), StackedNetworks.of([m.net for m in models])
-    output, gradient = nets.with_gradient(x, described.counts)
+    if forces or stress:
+        output, gradient = nets.with_gradient(x, described.counts)
+    else:  # without what gradients would be made from, whose memory costs time
+        with torch.no_grad():
+            output = nets.energies(x, described.counts)
     normalized = np.empty((len(models), block.n_atoms))
     normalized[:, order] = output.double().cpu().numpy()
     results = [_energies(m, block, described.species, e) for m, e in zip(models, normalized, strict=True)]
