@@ -43,7 +43,7 @@ class Case:
 
     Args:
         descriptor: Of ``ChebyshevDescriptor``; lengths in Å.
-        hidden: Nodes of the hidden layers, tanh, for every species.
+        hidden: Nodes of the hidden layers, for every species.
         training: Of ``TorchTrainingConfig``.
         published: Rows of the table: name to (E MAE, E RMSE) in meV/atom and (F MAE, F RMSE) in eV/Å; None: not given.
     """
@@ -51,6 +51,7 @@ class Case:
     descriptor: dict[str, Any]
     hidden: tuple[int, ...]
     training: dict[str, Any]
+    activation: str = "tanh"
     published: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
@@ -74,12 +75,13 @@ CASES = {
         published=AENET,
     ),
     "tio2-forces": Case(
-        descriptor=TIO2_DESCRIPTOR,
+        descriptor=TIO2_DESCRIPTOR | {"ang_cutoff": 4.0},
         hidden=(40, 40),
+        activation="twist",
         training=COSINE
         | {
-            "iterations": 200,
-            "method": {"name": "adam", "mu": 0.003, "batchsize": 32},
+            "iterations": 400,
+            "method": {"name": "adam", "mu": 0.0017, "batchsize": 32},
             "force_weight": 0.05,
             "precision": "float32",
             "atomic_energies": TIO2_REFERENCES,
@@ -88,23 +90,25 @@ CASES = {
         | {"ænet-PyTorch example, 5-5, E + 25 % F, 900 to train, 100 to test": (5.42, 7.74, 0.152, 0.224)},
     ),
     "si": Case(
-        descriptor={"species": ["Si"], "rad_order": 16, "rad_cutoff": 6.0, "ang_order": 4, "ang_cutoff": 5.0},
+        descriptor={"species": ["Si"], "rad_order": 16, "rad_cutoff": 6.0, "ang_order": 8, "ang_cutoff": 5.0},
         hidden=(24, 24),
+        activation="twist",
         training=COSINE
         | {
-            "iterations": 300,
-            "method": {"name": "adam", "mu": 0.003, "batchsize": 4},
+            "iterations": 1200,
+            "method": {"name": "adam", "mu": 0.0015, "batchsize": 4},
             "force_weight": 0.1,
         },
         published={"GAP": (2.91, None, 0.07, None), "MTP": (2.21, None, 0.06, None)},
     ),
     "mo": Case(
-        descriptor={"species": ["Mo"], "rad_order": 16, "rad_cutoff": 6.0, "ang_order": 4, "ang_cutoff": 5.0},
+        descriptor={"species": ["Mo"], "rad_order": 16, "rad_cutoff": 6.0, "ang_order": 12, "ang_cutoff": 4.0},
         hidden=(40, 40),
+        activation="twist",
         training=COSINE
         | {
-            "iterations": 600,
-            "method": {"name": "adam", "mu": 0.003, "batchsize": 4},
+            "iterations": 1500,
+            "method": {"name": "adam", "mu": 0.0015, "batchsize": 4},
             "force_weight": 0.1,
         },
         published={"GAP": (2.24, None, 0.09, None), "MTP": (2.83, None, 0.09, None)},
@@ -161,7 +165,7 @@ def train(
     """Train on train; returns the potential after the last epoch, and the run's folder."""
     settings = {"atomic_energies": "fit"} | case.training
     potential = TorchANNPotential(
-        {s: [(n, "tanh") for n in case.hidden] for s in case.descriptor["species"]},
+        {s: [(n, case.activation) for n in case.hidden] for s in case.descriptor["species"]},
         ChebyshevDescriptor(**case.descriptor),
     )
     out = potential.train(
