@@ -153,8 +153,10 @@ class TorchANNPotential:
             try:
                 train_run(run_dir, scaling, run, show_progress=shown, on_start=opening if shown else None)
             except SystemExit:  # of SIGTERM
-                again = f"RunConfig(name={run_dir.name!r}, storage_path={run.storage_path!r}, resume='auto')"
-                print(f"terminated; the same call with run={again} goes on", file=sys.stderr, flush=True)
+                if config.checkpoint_dir is not None:
+                    name = run.name or run_dir.name
+                    again = f"RunConfig(name={name!r}, storage_path={run.storage_path!r}, resume='auto')"
+                    print(f"terminated; the same call with run={again} goes on", file=sys.stderr, flush=True)
                 raise
         self._load(read_model_file(run_dir / "model.pt"))
         write_prediction_files(run_dir, data.store, self.model)

@@ -33,7 +33,7 @@ def saying(what: Callable[[], str]) -> Iterator[Callable[[], None]]:
                 came.clear()
                 heard = time.monotonic()
             elif not stop.is_set():
-                logger.warning("waiting for %s, for %.0f s", what(), time.monotonic() - heard)
+                logger.warning("waiting for %s, for %.0f s", _told(what), time.monotonic() - heard)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -42,4 +42,11 @@ def saying(what: Callable[[], str]) -> Iterator[Callable[[], None]]:
     finally:
         stop.set()
         came.set()
-        thread.join()
+        thread.join(timeout=1.0)  # what is waited for may be gone, and asking it not end
+
+
+def _told(what: Callable[[], str]) -> str:
+    try:
+        return what()
+    except Exception as error:
+        return f"what cannot be told ({error})"

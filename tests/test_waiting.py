@@ -42,6 +42,13 @@ def test_said_again_and_no_more_once_it_has_come(impatient):
     assert len(impatient.messages) == n
 
 
+def test_what_cannot_be_told_is_said_so(impatient):
+    """Ray may be gone whose resources were to be told: the watch goes on."""
+    with saying(lambda: str(1 / 0)):
+        until(lambda: len(impatient.messages) >= 2)
+    assert set(impatient.messages) == {"waiting for what cannot be told (division by zero), for 0 s"}
+
+
 def test_nothing_is_said_while_something_comes(impatient, monkeypatch):
     monkeypatch.setattr(waiting, "PATIENCE", 2.0)
     with saying(lambda: "rain") as came:

@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from aenet_ray.config import read_yaml
     from aenet_ray.errors import ConfigError
-    from aenet_ray.experiment import DescriptorConfig, ExperimentConfig
+    from aenet_ray.experiment import DescriptorConfig, ExperimentConfig, split_groups
     from aenet_ray.features.featurize import ShardRunner, featurize, in_process
     from aenet_ray.structures.store import StructureStore
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--actors: {args.actors}, expected at least 1; leave it out to featurize without Ray.")
     values, precision, folder = read_yaml(args.descriptor), "auto", "features"
     if "descriptor" in values:
-        experiment = ExperimentConfig.from_mapping(values, args.descriptor)
+        experiment = ExperimentConfig.from_mapping(split_groups(values, args.descriptor)[0], args.descriptor)
         config, precision, folder = experiment.descriptor, experiment.training.precision, experiment.features_folder
     else:
         config = DescriptorConfig.from_mapping(values, args.descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import nullcontext
 
 from aenet_ray.cli.arguments import add_run_file, can_go_on, read_run_file
 from aenet_ray.cli.main import COMMANDS
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     with ray_for(config.scaling, warm=("aenet_ray.workflow",)):
         from aenet_ray.workflow import walk
 
-        with can_go_on(f"in {run_dir}", run_dir.name):
+        name = config.run.name or run_dir.name
+        with nullcontext() if config.training.checkpoint_dir is None else can_go_on(f"in {run_dir}", name):
             finished = walk(config, run_dir)
     if finished.evaluations:
         print_errors([e.row() for e in finished.evaluations], "Errors")

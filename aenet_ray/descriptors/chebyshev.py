@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # Up to FEW gradients go one by one and get the very bits that each gets alone; more share lanes, and agree to rounding.
 LANES, FEW = 8, 4
-NUMERIC_VERSION = 1  # raised when the same parameters would give other numbers
+NUMERIC_VERSION = 1  # raised when the same parameters would give other numbers, beyond rounding
 
 
 class ChebyshevDescriptor:

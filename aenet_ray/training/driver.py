@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -90,8 +90,9 @@ def train_run(
     if on_start is not None:
         on_start(spec, start.epoch)
     state = open_run(spec, start, choose_device(spec.config.device))
+    can_go_on = spec.checkpoint_folder(run_dir) is not None
     with (
         epoch_printer(spec.epochs, show=show_progress, first=start.epoch) as on_epoch,
-        between_epochs() as ending,
+        between_epochs() if can_go_on else nullcontext(lambda: False) as ending,
     ):
         train_to_end(state, run_dir, Solo(), on_epoch, ending)

@@ -247,10 +247,11 @@ def train_to_end(
             row = run_epoch(state, comm) | {"between_time": between}
             finished = time.perf_counter()
             keeper.after_epoch(row)
+            if leaves := ending():
+                keeper.leave()  # before anything is printed, to somebody who may be gone
             if on_epoch is not None:
                 on_epoch(row, is_last(row, spec.config, spec.epochs))
-            if ending():
-                keeper.leave()
+            if leaves:
                 return state
         if state.stopping.stopped and comm.rank == 0:
             logger.info(

@@ -237,6 +237,8 @@ def _follow(run_dir: Path, on_epoch: OnEpoch, spec: RunSpec, workers: int) -> It
     stop = threading.Event()
 
     def waited_for() -> str:
+        if follower.ended:
+            return "the errors with the final weights"
         if follower.begun:
             return f"epoch {follower.shown + 1} of {workers} workers"
         return f"{workers} workers to start, or their first epoch; free for them: {free_resources()}"

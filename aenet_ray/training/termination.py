@@ -6,12 +6,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 NOTICE = b"\nSIGTERM: the run ends after this epoch; a second one ends it at once\n"
 CODE = 128 + signal.SIGTERM
-"""What the process ends with, as shells say it."""
+"""What a script ends with, as shells say it; ``aenet-ray train`` ends as after Control-C."""
 
 
 @contextmanager
@@ -30,7 +30,8 @@ def between_epochs() -> Iterator[Callable[[], bool]]:
         if came:
             raise SystemExit(CODE)
         came = True
-        os.write(2, NOTICE)  # print must not be called where it may be what was interrupted
+        with suppress(OSError):  # who read it may have been terminated before
+            os.write(2, NOTICE)  # print must not be called where it may be what was interrupted
 
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:

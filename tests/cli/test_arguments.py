@@ -109,7 +109,7 @@ RUN_FILE = {
         ("train", "aenet_ray.workflow.walk"),
     ],
 )
-@pytest.mark.parametrize("name", ["mine", None])
+@pytest.mark.parametrize("name", ["series/mine", None])
 def test_interrupted_says_how_to_go_on(tmp_path, monkeypatch, capsys, command, job, name):
     """One file serves all three; without run.name the folder's name is the time, which another start would not have."""
 
@@ -126,3 +126,11 @@ def test_interrupted_says_how_to_go_on(tmp_path, monkeypatch, capsys, command, j
     said = capsys.readouterr().err
     assert f"run.name={asked[0] or next(Path('runs').iterdir()).name} run.resume=auto goes on" in said
     assert (asked[0] == name) or name is None
+
+
+def test_featurize_reads_the_same_file(tmp_path, three, capsys):
+    write_ase(three[:1], tmp_path / "one.xyz")
+    assert main(["build", str(tmp_path / "one.xyz"), "-o", str(tmp_path / "one.h5")]) == 0
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(RUN_FILE))
+    given = ["--descriptor", str(tmp_path / "run.yaml"), "-o", str(tmp_path / "features")]
+    assert main(["featurize", str(tmp_path / "one.h5"), *given]) == 0, capsys.readouterr().err

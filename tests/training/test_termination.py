@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -167,3 +169,36 @@ def test_in_another_thread_nothing_is_installed():
     thread.start()
     thread.join()
     assert found == [(False, signal.SIG_DFL)]
+
+
+def test_nobody_reads_any_more(features, tmp_path, monkeypatch):
+    """`| tee log`, of which tee was terminated first: the checkpoint is written all the same."""
+    run_dir = prepare(features, tmp_path / "one", config(iterations=4, checkpoint_interval=0, device="cpu"))
+
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    def struck(*_: object) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return epoch(*_)
+
+    epoch = engine.run_epoch
+    monkeypatch.setattr(engine, "run_epoch", struck)
+    monkeypatch.setattr(os, "write", gone)
+    monkeypatch.setattr("aenet_ray.training.driver.epoch_printer", lambda *_, **__: nullcontext(gone))
+    with pytest.raises(BrokenPipeError):
+        train_run(run_dir, None, RunConfig(), show_progress=False)
+    assert newest_epochs(run_dir) == epochs_in(run_dir) == 1
+
+
+def test_without_checkpoints_nothing_is_put_off(features, tmp_path, monkeypatch):
+    run_dir = prepare(features, tmp_path / "one", config(iterations=1, checkpoint_dir=None, device="cpu"))
+    epoch, handlers = engine.run_epoch, []
+
+    def asked(*_: object) -> Any:
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        return epoch(*_)
+
+    monkeypatch.setattr(engine, "run_epoch", asked)
+    train_run(run_dir, None, RunConfig(), show_progress=False)
+    assert handlers == [signal.SIG_DFL]
