@@ -51,8 +51,12 @@ def run_committee(
     make_folder(folder)
     store, split = structures_of(config.data, folder, progress=config.training.show_progress, keep=there)
     test = test_structures(config, folder)
-    note_settings(folder, config.to_dict() | {"committee": settings.model_dump(mode="json")})
+    asked = config.to_dict() | {"committee": settings.model_dump(mode="json")}
+    if not there:
+        note_settings(folder, asked)
     potential, result = train_committee(config, store, split, settings.replace(output_dir=str(folder)))
+    if there:  # accepted: a refused change leaves what the members trained with
+        note_settings(folder, asked)
     errors = None if test is None else _errors_on(potential, test)
     if config.export:
         potential.to_aenet_ascii(folder / "aenet")

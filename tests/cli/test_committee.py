@@ -114,3 +114,15 @@ def test_a_folder_that_ray_would_delete_is_refused(tmp_path, capsys, monkeypatch
     assert main([command, "run.yaml"]) == 2
     assert "run.storage_path is 'runs', relative to the job's copy" in capsys.readouterr().err
     assert not (copy / "runs").exists()
+
+
+def test_a_refused_resume_leaves_the_settings_of_before(tmp_path, capsys):
+    """``config.yaml`` says what the members trained with; an accepted resume is noted."""
+    assert committee(tmp_path, "training.iterations=1") == 0
+    noted = tmp_path / "tio2/config.yaml"
+    before = noted.read_bytes()
+    assert committee(tmp_path, "training.iterations=1", "training.method.mu=0.5", "run.resume=auto") == 2
+    assert "mu" in capsys.readouterr().err
+    assert noted.read_bytes() == before
+    assert committee(tmp_path, "training.iterations=2", "run.resume=auto") == 0
+    assert yaml.safe_load(noted.read_text())["training"]["iterations"] == 2
