@@ -20,7 +20,7 @@ from aenet_ray.run_data import structures_of, test_structures
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.structures.structure import FloatArray
 from aenet_ray.training.choose import Split
-from aenet_ray.training.run_folder import run_path
+from aenet_ray.training.run_folder import lasting_path, run_path
 from aenet_ray.workflow import note_settings
 
 
@@ -45,7 +45,8 @@ def run_committee(
     Raises:
         AenetRayError: Input does not fit, before any member starts; or members failed, the others are kept.
     """
-    folder = Path(settings.output_dir or run_path(config.run)).absolute()
+    given = settings.output_dir
+    folder = lasting_path(given, "committee.output_dir") if given else run_path(config.run)
     begun(folder, config.run.resume)  # before anything is made or touched
     there = (folder / METADATA).exists()
     make_folder(folder)

@@ -16,19 +16,23 @@ from aenet_ray.training.choose import Split
 from aenet_ray.training.config import RunConfig, TorchTrainingConfig
 from aenet_ray.training.continuing import continues
 from aenet_ray.training.prepare import initial_weights, prepare_run
-from aenet_ray.training.run_folder import run_path
+from aenet_ray.training.run_folder import lasting_path, run_path
 from aenet_ray.training.spec import RunSpec
 
 DEFAULT_FOLDER = "committee_run"
 
 
 def committee_folder(committee: TorchCommitteeConfig, run: RunConfig | None) -> Path:
-    """The committee's folder, absolute: members may run in other processes."""
+    """The committee's folder, absolute: members may run in other processes.
+
+    Raises:
+        TrainingError: It would lie in a copy of the working directory that Ray deletes.
+    """
     if committee.output_dir is not None:
-        return Path(committee.output_dir).absolute()
+        return lasting_path(committee.output_dir, "output_dir")
     if run is not None and run.name is not None:
         return run_path(run)
-    return Path(DEFAULT_FOLDER).absolute()
+    return lasting_path(DEFAULT_FOLDER, "output_dir")
 
 
 def make_folder(directory: Path) -> None:

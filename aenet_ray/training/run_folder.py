@@ -20,12 +20,24 @@ def run_path(run: RunConfig) -> Path:
     Raises:
         TrainingError: It would lie in a copy of the working directory that Ray deletes.
     """
-    if "working_dir_files" in str(Path.cwd()) and not Path(run.storage_path).is_absolute():
+    return lasting_path(run.storage_path, "run.storage_path") / (run.name or time_name())
+
+
+def lasting_path(path: str | Path, setting: str) -> Path:
+    """The path of what is to outlast a job, absolute.
+
+    Args:
+        setting: Name of the setting that gives it.
+
+    Raises:
+        TrainingError: It would lie in a copy of the working directory that Ray deletes.
+    """
+    if "working_dir_files" in str(Path.cwd()) and not Path(path).is_absolute():
         raise TrainingError(
-            f"run.storage_path is {run.storage_path!r}, relative to the job's copy of the working directory, which Ray "
-            "deletes. Give an absolute path that all nodes share: run.storage_path=/shared/runs."
+            f"{setting} is {str(path)!r}, relative to the job's copy of the working directory, which Ray "
+            f"deletes. Give an absolute path that all nodes share: {setting}=/shared/runs."
         )
-    return Path(run.storage_path).absolute() / (run.name or time_name())
+    return Path(path).absolute()
 
 
 def time_name() -> str:

@@ -116,6 +116,16 @@ def test_a_folder_that_ray_would_delete_is_refused(tmp_path, capsys, monkeypatch
     assert not (copy / "runs").exists()
 
 
+def test_an_output_dir_that_ray_would_delete_is_refused(tmp_path, capsys, monkeypatch):
+    """Also where the run's own folder is elsewhere."""
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_0123"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert committee(tmp_path, "committee.output_dir=members") == 2
+    assert "committee.output_dir is 'members', relative to the job's copy" in capsys.readouterr().err
+    assert not list(copy.iterdir())
+
+
 def test_a_refused_resume_leaves_the_settings_of_before(tmp_path, capsys):
     """``config.yaml`` says what the members trained with; an accepted resume is noted."""
     assert committee(tmp_path, "training.iterations=1") == 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from committees import training
+from committees import training, untrained
 
-from aenet_ray import TorchCommitteeConfig
+from aenet_ray import RunConfig, TorchCommitteeConfig
 from aenet_ray.committee.config import plan_members
 from aenet_ray.committee.layout import member_name
+from aenet_ray.errors import TrainingError
 
 
 def seeds(committee, **settings):
@@ -61,3 +62,16 @@ def test_members_that_share_batches_differ_in_weights_only():
     assert [(p.seed, p.drawing) for p in plans] == [(5, 5), (6, 5), (7, 5)]
     own = plan_members(TorchCommitteeConfig(3, 5), training())
     assert [p.drawing for p in own] == [5, 6, 7]
+
+
+@pytest.mark.parametrize("run", [None, RunConfig()], ids=["no run", "no name"])
+@pytest.mark.parametrize("folder", [None, "mine"])
+def test_a_folder_that_ray_would_delete_is_refused(structures, tmp_path, monkeypatch, run, folder):
+    """A job runs in a copy of its working directory, which is gone with the job."""
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_0123"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    committee = TorchCommitteeConfig(2, output_dir=folder)
+    with pytest.raises(TrainingError, match=f"output_dir is '{folder or 'committee_run'}', relative to the job's copy"):
+        untrained().train(structures, config=training(), committee_config=committee, run=run)
+    assert not list(copy.iterdir())
