@@ -11,8 +11,9 @@ from typing import Any
 
 from aenet_ray.errors import CommitteeError
 from aenet_ray.files import write_json
+from aenet_ray.training.run_folder import COMMITTEE_FILE
 
-METADATA = "committee_metadata.json"
+METADATA = COMMITTEE_FILE
 SCHEMA_VERSION = "1.0"
 PATHS = ("member_dir", "model_path", "history_json_path", "history_csv_path", "summary_path", "checkpoint_dir")
 

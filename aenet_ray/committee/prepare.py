@@ -16,7 +16,7 @@ from aenet_ray.training.choose import Split
 from aenet_ray.training.config import RunConfig, TorchTrainingConfig
 from aenet_ray.training.continuing import continues
 from aenet_ray.training.prepare import initial_weights, prepare_run
-from aenet_ray.training.run_folder import lasting_path, run_path
+from aenet_ray.training.run_folder import check_kind, lasting_path, run_path
 from aenet_ray.training.spec import RunSpec
 
 DEFAULT_FOLDER = "committee_run"
@@ -54,13 +54,14 @@ def begun(directory: Path, mode: str) -> CommitteeMetadata | None:
     Raises:
         TrainingError: It holds a committee that may not be resumed, none where one must be, or other members.
     """
+    check_kind(directory, METADATA)
     there = (directory / METADATA).exists()
     if mode == "must" and not there:
         raise TrainingError(f"{directory}: no committee to resume (run.resume is 'must').")
     if there and mode == "never":
         raise TrainingError(
-            f"{directory}: holds a committee already. Go on with it by run=RunConfig(resume='auto'), or choose another "
-            "output_dir."
+            f"{directory}: holds a committee already. Go on with it by run.resume=auto (in Python: "
+            "run=RunConfig(resume='auto')), or choose another run.name or output_dir."
         )
     strays = [] if there or not directory.is_dir() else sorted(p.name for p in directory.glob("member_*"))
     if strays:

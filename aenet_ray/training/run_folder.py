@@ -11,7 +11,9 @@ from typing import Any
 from aenet_ray.errors import TrainingError
 from aenet_ray.training.config import RunConfig, ScalingConfig
 
-SPEC = "run.json"
+SPEC, COMMITTEE_FILE, SEARCH_FILE = "run.json", "committee_metadata.json", "search.json"
+KINDS = {SPEC: "a run of 'aenet-ray train'", COMMITTEE_FILE: "a committee", SEARCH_FILE: "a search of 'aenet-ray tune'"}
+"""By which of its files a folder is known for what it holds."""
 
 
 def run_path(run: RunConfig) -> Path:
@@ -52,12 +54,22 @@ def new_run_dir(run: RunConfig) -> Path:
         TrainingError: As of ``run_path``; it cannot be made; or it holds a run or none, against ``run.resume``.
     """
     path = run_path(run)
-    holds_run(path, run.resume)  # before anything is made or touched
+    check_kind(path, SPEC)  # before anything is made or touched
+    holds_run(path, run.resume)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{path}: the run's folder cannot be made: {error}") from None
     return path
+
+
+def check_kind(folder: Path, own: str) -> None:
+    """Raises:
+    TrainingError: The folder holds something of another kind than ``own``, of ``KINDS``.
+    """
+    for file, what in KINDS.items():
+        if file != own and (folder / file).exists():
+            raise TrainingError(f"{folder}: holds {what}. Choose another run.name.")
 
 
 def holds_run(run_dir: Path, mode: str) -> bool:

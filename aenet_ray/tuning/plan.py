@@ -17,14 +17,14 @@ from aenet_ray.files import write_text
 from aenet_ray.run_data import structures_of
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.training.config import ScalingConfig
-from aenet_ray.training.run_folder import SPEC, run_path
+from aenet_ray.training.run_folder import SEARCH_FILE, check_kind, run_path
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.space import check_space, draw, trial_config, with_values
 from aenet_ray.tuning.splits import SharedSplit, folds, leave_one_source_out, one_split
 
 logger = logging.getLogger(__name__)
 
-SEARCH, TRIALS, COMMITTEE = "search.json", "trials", "committee"
+SEARCH, TRIALS, COMMITTEE = SEARCH_FILE, "trials", "committee"
 FREE = ("max_concurrent", "max_failures", "time_budget_s", "committee")
 """Settings that a search may go on with other values of."""
 
@@ -179,6 +179,7 @@ def open_search(values: Mapping[str, Any], tune: TuneConfig) -> Search:
     config = check_search(values, tune)
     run = config.run
     folder = run_path(run)
+    check_kind(folder, SEARCH)
     there = (folder / SEARCH).exists()
     if run.resume == "must" and not there:
         raise TrainingError(f"{folder}: no search to resume (run.resume is 'must').")
@@ -186,8 +187,6 @@ def open_search(values: Mapping[str, Any], tune: TuneConfig) -> Search:
         raise TrainingError(
             f"{folder}: holds a search already. Go on with it by run.resume=auto, or choose another run.name."
         )
-    if (folder / SPEC).exists():
-        raise TrainingError(f"{folder}: holds a run of 'aenet-ray train'. Choose another run.name.")
     if there:
         return _go_on(Search.load(folder), values, tune)
     return _begin(folder, values, config, tune)

@@ -134,3 +134,25 @@ def test_featurize_reads_the_same_file(tmp_path, three, capsys):
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(RUN_FILE))
     given = ["--descriptor", str(tmp_path / "run.yaml"), "-o", str(tmp_path / "features")]
     assert main(["featurize", str(tmp_path / "one.h5"), *given]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["committee", "tune", "train"])
+@pytest.mark.parametrize(
+    ("file", "what", "own"),
+    [
+        ("run.json", "a run of 'aenet-ray train'", "train"),
+        ("committee_metadata.json", "a committee", "committee"),
+        ("search.json", "a search of 'aenet-ray tune'", "tune"),
+    ],
+)
+def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, capsys, command, file, what, own):
+    if command == own:
+        return
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs/mine")
+    folder.mkdir(parents=True)
+    (folder / file).write_text("{}")
+    Path("run.yaml").write_text(yaml.safe_dump(RUN_FILE))
+    assert main([command, "run.yaml", "run.name=mine", "run.resume=auto"]) == 2
+    assert f"{folder.absolute()}: holds {what}. Choose another run.name" in capsys.readouterr().err
+    assert [p.name for p in folder.iterdir()] == [file]
