@@ -21,6 +21,10 @@ class StoreError(AenetRayError, RuntimeError):
     """A structure store or feature store is missing, damaged or of another version."""
 
 
+class SharedDataError(StoreError):
+    """Structures or a split that all trials of a search share are gone, damaged or others."""
+
+
 class UnsafeFileError(AenetRayError, RuntimeError):
     """A file asks for a class or function that no data needs: it may have been made to run code."""
 

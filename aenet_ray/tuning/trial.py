@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from aenet_ray.errors import AenetRayError, ConfigError, StoreError
+from aenet_ray.errors import AenetRayError, ConfigError, SharedDataError, StoreError
 from aenet_ray.files import write_text
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.training import checkpoint
@@ -67,7 +67,7 @@ def train_trial(
         inherited: Checkpoint of another trial to go on from, in place of its own.
 
     Raises:
-        StoreError: What all trials share is gone or damaged.
+        SharedDataError: What all trials share is gone or damaged.
     """
     torch.set_num_threads(threads)
     run_dir = search.trial_dir(trial.index)
@@ -100,13 +100,23 @@ def prepare_trial(search: Search, trial: Trial, inherited: Path | None = None) -
 
 def shared_data(search: Search, trial: Trial) -> tuple[StructureStore, Split]:
     """Raises:
-    StoreError: Store or split is gone, damaged or another one.
+    SharedDataError: Store or split is gone, damaged or another one.
     """
     try:
         store = search.store
         return store, search.split(trial.split).load(store)
-    except ConfigError as error:
-        raise StoreError(str(error)) from None
+    except (ConfigError, StoreError) as error:
+        raise SharedDataError(str(error)) from None
+
+
+def _cause(error: AenetRayError, search: Search, trial: Trial) -> AenetRayError:
+    """What the trial failed of: features are its own, unless what they are made of was lost meanwhile."""
+    if isinstance(error, StoreError):
+        try:
+            shared_data(search, trial)
+        except SharedDataError as lost:
+            return lost
+    return error
 
 
 def _take_over(run_dir: Path, training: Any, inherited: Path) -> None:
@@ -142,7 +152,7 @@ class Told:
     than a tenth of the time, since Tune takes some 20 ms to hear of one."""
 
     def __init__(self, search: Search, trial: Trial, report: Report) -> None:
-        self.folder, self.trial, self.report = search.folder, trial, report
+        self.search, self.trial, self.report = search, trial, report
         self.run_dir = search.trial_dir(trial.index)
         self.metric, self.sign = search.tune.metric, search.tune.sign
         self.scheduling = search.tune.scheduling
@@ -178,11 +188,12 @@ class Told:
 
     def failed(self, error: AenetRayError) -> None:
         """Raises:
-        StoreError: The error is one; the others would all fail of it, too.
+        SharedDataError: The error is one, or comes of one; the others would all fail of it, too.
         """
-        ends_all = isinstance(error, StoreError)
+        error = _cause(error, self.search, self.trial)
+        ends_all = isinstance(error, SharedDataError)
         text = json.dumps({"class": type(error).__name__, "text": str(error)})
-        write_text((self.folder if ends_all else self.run_dir) / ERROR, text)
+        write_text((self.search.folder if ends_all else self.run_dir) / ERROR, text)
         if ends_all:
             raise error
         rows = HistoryTail(self.run_dir / "history.csv").read()

@@ -10,6 +10,7 @@ import pytest
 from searches import experiment
 
 import aenet_ray
+from aenet_ray import workflow
 from aenet_ray.errors import StoreError
 from aenet_ray.training.launch import worker_error
 from aenet_ray.tuning.config import TuneConfig
@@ -89,6 +90,36 @@ def test_features_deleted_are_made_again(tmp_path):
     trial_of(search, 1)
     assert len(list((tmp_path / "features").glob("*/index.json"))) == 1
     assert worker_error(search.folder) is None
+
+
+def test_features_of_one_trial_that_fail_are_no_end_of_the_search(tmp_path, monkeypatch):
+    """They are not what all trials share: the next one may make its own."""
+    search = open_search(settings(tmp_path), TuneConfig(**SEARCH))
+
+    def fails(*_, **__):
+        raise StoreError("features/shard_0: cannot be put in place: disk full.")
+
+    with monkeypatch.context() as m:
+        m.setattr(workflow, "make_features", fails)
+        trial_of(search, 0)
+    assert worker_error(search.folder) is None
+    trial_of(search, 1)
+    assert [t.state for t in TuneResults.from_folder(search.folder).trials] == ["failed", "finished"]
+
+
+def test_structures_lost_while_a_trial_makes_features_end_the_search(tmp_path, monkeypatch):
+    """Its error tells of features then, but the next trial's would be the same."""
+    search = open_search(settings(tmp_path), TuneConfig(**SEARCH))
+    path = Path(search.store.path)
+
+    def loses(*_, **__):
+        path.rename(path.with_suffix(".away"))
+        raise StoreError("features: shards could not be made")
+
+    monkeypatch.setattr(workflow, "make_features", loses)
+    with pytest.raises(StoreError, match=f"{path}: no such file"):
+        trial_of(search, 0)
+    assert isinstance(worker_error(search.folder), StoreError)
 
 
 @pytest.mark.ray
