@@ -18,7 +18,7 @@ from typing import Any
 
 from ray import tune
 
-from aenet_ray.errors import AenetRayError, StoreError
+from aenet_ray.errors import AenetRayError, SharedDataError
 from aenet_ray.ray_session import prepare_tune, quiet_ray_logs
 from aenet_ray.training.history import Row
 from aenet_ray.training.launch import train_on_ray, worker_error
@@ -132,7 +132,7 @@ def run_search(search: Search, *, show_progress: bool) -> None:
     """Run the trials that are left, on the Ray that is there.
 
     Raises:
-        StoreError: What all trials share is gone or damaged; the search can go on when it is back.
+        SharedDataError: What all trials share is gone or damaged; the search can go on when it is back.
         TrainingError: Tune itself failed.
         KeyboardInterrupt: It was interrupted, and can go on.
     """
@@ -149,16 +149,18 @@ def run_search(search: Search, *, show_progress: bool) -> None:
             tune_config=_tune_config(search),
             run_config=_run_config(search, show_progress),
         )
-    began = time.time()
+    began, failure = time.time(), None
     try:
         run_trials(tuner, search.folder, "the search")
     except AenetRayError as error:
-        if (said := worker_error(search.folder)) is None:
-            raise
-        raise StoreError(
+        failure = error
+    if (said := worker_error(search.folder)) is not None:  # of the last trial, maybe, at which nobody looked again
+        raise SharedDataError(
             f"{said} Put it back as it was; the same command with run.resume=auto then goes on with the search in "
             f"{search.folder}."
-        ) from error
+        ) from failure
+    if failure is not None:
+        raise failure
     if open_trials(search.folder, began):  # Tune takes an interrupt for an end like any other
         raise KeyboardInterrupt
 

@@ -59,6 +59,14 @@ class Watch(TrialWatch):
     def status(self) -> str:
         return status_line(list(self.lines.values()), self.metric, self.sign)
 
+    def look(self) -> bool:
+        """Raises:
+        SharedDataError: A trial has found that the data all of them share are gone: Tune ends, and its state stays.
+        """
+        if (said := worker_error(self.folder)) is not None:
+            raise said
+        return super().look()
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         known, line = Trial.of(flat(trial.config)), self._line(trial)
         line.values, line.state = known.values, "running"
@@ -81,14 +89,6 @@ class Watch(TrialWatch):
         self._line(trial).state = "waiting"
         self._write("retry", trial)
         logger.warning("%s: its process died; it is started again and goes on from its checkpoint", trial)
-
-    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Raises:
-        StoreError: A trial has found that the store all of them share is gone: Tune ends, and its state stays.
-        """
-        if (said := worker_error(self.folder)) is not None:
-            raise said
-        super().on_step_end(iteration, trials)
 
     def _ended(self, trial: Any) -> str:
         folder = self.folder / "trials" / str(trial)

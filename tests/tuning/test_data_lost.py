@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from searches import experiment
@@ -13,6 +14,9 @@ import aenet_ray
 from aenet_ray import workflow
 from aenet_ray.errors import StoreError
 from aenet_ray.training.launch import worker_error
+from aenet_ray.training.trials import LOOK_SECONDS
+from aenet_ray.tuning import launch
+from aenet_ray.tuning import watch as watching
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.plan import open_search
 from aenet_ray.tuning.results import TuneResults
@@ -70,6 +74,7 @@ def test_a_trial_without_shared_data_ends_the_search(tmp_path, lose):
     with pytest.raises(StoreError, match=text):
         trial_of(search, 1)
     watch = Watch(search.folder, search.tune.metric, 1.0, 1, show=False)
+    watch.looked -= 2 * LOOK_SECONDS
     with pytest.raises(StoreError, match=text):
         watch.on_step_end(1, [])
     assert [t.state for t in TuneResults.from_folder(search.folder).trials] == ["finished", "stopped"]
@@ -120,6 +125,35 @@ def test_structures_lost_while_a_trial_makes_features_end_the_search(tmp_path, m
     with pytest.raises(StoreError, match=f"{path}: no such file"):
         trial_of(search, 0)
     assert isinstance(worker_error(search.folder), StoreError)
+
+
+def test_steps_of_tune_open_no_file(tmp_path, monkeypatch):
+    """There may be hundreds a second; one looks for an error now and then."""
+    watch, looks = Watch(tmp_path, "test_loss", 1.0, 1, show=False), []
+    monkeypatch.setattr(watching, "worker_error", looks.append)
+    for i in range(50):
+        watch.on_step_end(i, [])
+    assert len(looks) <= 1  # 0, unless this process was held up
+    watch.looked -= 2 * LOOK_SECONDS
+    watch.on_step_end(50, [])
+    assert looks
+
+
+def test_a_loss_that_the_last_trial_found_is_told_though_nobody_looked_again(tmp_path, monkeypatch):
+    search = open_search(settings(tmp_path), TuneConfig(**SEARCH))
+    path = Path(search.store.path)
+
+    def ends(*_):
+        path.unlink()
+        with pytest.raises(StoreError):
+            trial_of(search, 3)
+
+    for name in ("trainable", "_param_space", "_tune_config", "_run_config", "prepare_tune"):
+        monkeypatch.setattr(launch, name, lambda *_: None)
+    monkeypatch.setattr(launch, "tune", SimpleNamespace(Tuner=lambda *_, **__: None))
+    monkeypatch.setattr(launch, "run_trials", ends)
+    with pytest.raises(StoreError, match=f"{path}: no such file.* Put it back as it was; the same command"):
+        launch.run_search(search, show_progress=False)
 
 
 @pytest.mark.ray
