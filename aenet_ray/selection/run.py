@@ -197,7 +197,9 @@ def _score_all(
 
 def _refuse(journal: Journal) -> None:
     if journal.skipped:
-        raise StructureError(f"{journal.skipped[0].reason} Leave it out, or skip such candidates: on_error='skip'.")
+        raise StructureError(
+            f"{journal.skipped[0].reason} Leave it out, or skip such candidates: on_error='skip' (--on-error skip)."
+        )
 
 
 def _selection(

@@ -115,7 +115,9 @@ def list_directory(path: str) -> list[str]:
     names = sorted(n for n in os.listdir(path) if not n.startswith("."))
     files = [os.path.join(path, n) for n in names if os.path.isfile(os.path.join(path, n))]
     if not files:
-        raise StructureError(f"{path}: no files in this directory; aenet_ray reads {READABLE}.")
+        raise StructureError(
+            f"{path}: no files in this directory (folders in it are not searched); aenet_ray reads {READABLE}."
+        )
     return files
 
 
