@@ -240,7 +240,7 @@ def train_to_end(
     if state.epoch and comm.rank == 0:
         logger.info("going on after epoch %d of %d", state.epoch, spec.epochs)
     keeper = Keeper(state, run_dir, comm)
-    with state.maker.background:
+    with keeper, state.maker.background:
         finished = time.perf_counter()
         while not state.done:
             between = time.perf_counter() - finished

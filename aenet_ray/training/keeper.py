@@ -31,7 +31,10 @@ def parts_of(spec: RunSpec) -> tuple[tuple[str, IntArray], ...]:
 
 
 class Keeper:
-    """What worker 0 writes: history, numbered checkpoints, best and final model. Other workers write nothing."""
+    """What worker 0 writes: history, numbered checkpoints, best and final model. Other workers write nothing.
+
+    A block that it is entered for tells the trackers of an error that ends it.
+    """
 
     def __init__(self, state: TrainState, run_dir: Path, comm: Comm) -> None:
         self.state, self.run_dir, self.active = state, run_dir, comm.rank == 0
@@ -66,8 +69,25 @@ class Keeper:
         """End before the run's end, with a checkpoint to go on from."""
         if self.active and self.folder is not None:
             self._save(self.folder, self.state.payload())
-        for tracker in self.loggers:
-            tracker.close()
+        self.close()
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self.close(error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the run in its trackers, once; of an error, none of theirs takes the place."""
+        trackers, self.loggers = self.loggers, []
+        for tracker in trackers:
+            try:
+                tracker.close(error)
+            except Exception as failure:
+                if error is None:
+                    raise
+                logger.warning("%s: the tracker was not told of the run's end: %s", type(tracker).__name__, failure)
 
     def _save(self, folder: Path, payload: dict[str, Any]) -> None:
         """The numbered checkpoint of the epoch just done."""
@@ -104,8 +124,6 @@ class Keeper:
             row |= error_columns(kind, found, state.spec.config.force_weight)
         if len(self.history):
             self.history.replace_last(row)
-        for tracker in self.loggers:
-            tracker.close()
         if not self.active:
             return
         if not len(self.history):
@@ -113,3 +131,4 @@ class Keeper:
         self.history.rewrite()
         self.history.write_json(self.run_dir / "history.json")
         write_model_file(self.run_dir / "model.pt", state.payload())
+        self.close()

@@ -22,7 +22,10 @@ class Logger(ABC):
     def log(self, metrics: dict[str, float], epoch: int) -> None: ...
 
     @abstractmethod
-    def close(self) -> None: ...
+    def close(self, error: BaseException | None = None) -> None:
+        """Args:
+        error: What ended the run, where it did not come to its end.
+        """
 
 
 @final
@@ -38,7 +41,7 @@ class TensorBoard(Logger):
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, epoch)
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         self._writer.close()
 
 
@@ -60,8 +63,9 @@ class MLflow(Logger):
     def log(self, metrics: dict[str, float], epoch: int) -> None:
         self._mlflow.log_metrics(metrics, step=epoch, run_id=self._id)
 
-    def close(self) -> None:
-        self._client.set_terminated(self._id)
+    def close(self, error: BaseException | None = None) -> None:
+        status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
+        self._client.set_terminated(self._id, status=status)
 
 
 @final
@@ -75,8 +79,8 @@ class WandB(Logger):
     def log(self, metrics: dict[str, float], epoch: int) -> None:
         self._run.log(metrics, step=epoch)
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, error: BaseException | None = None) -> None:
+        self._run.finish(exit_code=0 if error is None else 1)
 
 
 LOGGERS: dict[str, type[Logger]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}

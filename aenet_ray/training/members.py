@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def run_members(
     runs = _opened(run_dirs, specs, device, ended)
     if not runs:
         return
-    with runs[0].state.maker.background:
+    with ExitStack() as kept, runs[0].state.maker.background:
+        for run in runs:
+            kept.enter_context(run.keeper)
         _finish([r for r in runs if r.state.done], ended)
         runs = [r for r in runs if not r.state.done]
         members, finished = None, time.perf_counter()
@@ -84,6 +87,7 @@ def run_members(
             over = []
             for run, row in zip(now, found, strict=True):
                 if isinstance(row, AenetRayError):
+                    run.keeper.close(row)
                     ended(run.index, row)
                     runs.remove(run)
                     continue
@@ -157,6 +161,7 @@ def _finish(runs: list[_Run], ended: OnMemberEnd) -> None:
         try:
             run.keeper.write_end(errors)
         except AenetRayError as error:
+            run.keeper.close(error)
             ended(run.index, error)
         else:
             ended(run.index, None)
