@@ -32,9 +32,9 @@ def write_model_file(path: str | Path, payload: dict[str, Any]) -> Path:
         "torch_version": str(torch.__version__),
     }
     try:
-        with replacing(path) as temporary:
-            torch.save(head | payload, temporary)
-    except (OSError, RuntimeError) as error:  # torch raises the latter where the folder is missing
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(head | payload, file)  # given a path, it would write the temporary name into the file
+    except (OSError, RuntimeError) as error:  # the latter of torch, where the disk is full
         raise CheckpointError(f"{path}: cannot be written: {error}") from None
     return path
 

@@ -245,7 +245,9 @@ def test_a_run_on_a_dataset_is_resumed(train, tio2, descriptor, tmp_path):
 @pytest.mark.ray
 def test_workers_train_on_a_database(train, tio2, descriptor, tmp_path, ray_local, monkeypatch):
     """Two workers on Ray, with the features of the file: the weights of one process without Ray."""
-    monkeypatch.setattr("aenet_ray.potential._on_ray", lambda _: lambda *_: pytest.fail("features are made again"))
+    monkeypatch.setattr(
+        "aenet_ray.training.run_features._on_ray", lambda _: lambda *_: pytest.fail("features are made again")
+    )
     dataset = HDF5StructureDataset(descriptor, tmp_path / "d.h5", tio2, atomic_energies=REFERENCES)
     dataset.build_database(False, persist_features=True)
     part = Subset(dataset, [12, 3, 4, 9, 1, 0, 7, 15, 10, 2])

@@ -121,3 +121,10 @@ def test_a_device_that_is_not_here(tmp_path):
         payload["descriptor_config"]["device"] = "cuda"  # as a potential trained on a GPU has it
         write_model_file(tmp_path / "from_gpu.pt", payload)
         assert TorchANNPotential.from_file(tmp_path / "from_gpu.pt").descriptor.device.type == "cpu"
+
+
+def test_a_file_knows_nothing_of_its_temporary_name(tmp_path):
+    """Which differs from one write to the next: the same content is the same bytes, but for the time."""
+    content = write_model_file(tmp_path / "model.pt", {"a": torch.ones(3)}).read_bytes()
+    assert b".model.pt" not in content
+    assert len(write_model_file(tmp_path / "other.pt", {"a": torch.ones(3)}).read_bytes()) == len(content)
