@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -293,6 +294,11 @@ class FeatureStore:
         return FeatureMoments(int(self.n_atoms[ids].sum()), total, squares, minimum, maximum)
 
 
+# Batches are made in threads, and Python 3.11 may fail when two parse an array's header at once ("AST constructor
+# recursion depth mismatch").
+_READING = threading.Lock()
+
+
 def _mapped(path: Path) -> np.ndarray:
     """A file of the entry as an ordinary array over mapped pages.
 
@@ -300,6 +306,7 @@ def _mapped(path: Path) -> np.ndarray:
         StoreError: It is gone or damaged.
     """
     try:
-        return gather.plain(np.load(path, mmap_mode="r"))
+        with _READING:
+            return gather.plain(np.load(path, mmap_mode="r"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); featurize again to rebuild it.") from None

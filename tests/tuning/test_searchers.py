@@ -54,9 +54,11 @@ def test_pbt_goes_on_from_better_trials(tmp_path, ray_local):
     assert all(h.epoch.tolist() == list(range(6)) for h in histories)
     taken = [h for h in histories if h.learning_rate.nunique() > 1]
     assert taken, "no trial took over another"
-    for history in taken:
-        first = history.test_energy_rmse[0]
-        assert sum(h.test_energy_rmse[0] == first for h in histories) >= 2, "not the history of another trial"
+    firsts = [h.test_energy_rmse[0] for h in histories]
+    another = [firsts.count(h.test_energy_rmse[0]) >= 2 for h in taken]
+    assert any(another), "not the history of another trial"
+    # The one that was taken from may have taken over a third since.
+    assert all(another) or len(taken) > 1, "not the history of another trial"
 
 
 def test_diverging_trials_fail_alone(tmp_path, ray_local):
