@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else a token file appears in the home directory
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")  # a report waits for the next check
-os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")  # fail, rather than retry for ever
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "60")  # fail, rather than retry for ever
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else each worker's print shows twice
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -66,3 +67,17 @@ def ray_local() -> Iterator[Any]:
 
     with ensure_ray(num_cpus=4) as session:
         yield session
+
+
+@pytest.fixture(autouse=True)
+def all_processors_free(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test leaves running on the Ray of the session, the next would wait for."""
+    yield
+    if "ray_local" not in request.fixturenames:
+        return
+    import ray
+
+    free, deadline = 0.0, time.monotonic() + 10
+    while (free := ray.available_resources().get("CPU", 0.0)) < ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, f"only {free:g} CPUs are free after this test"
+        time.sleep(0.05)

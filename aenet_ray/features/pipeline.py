@@ -7,11 +7,13 @@ decided in ``featurize.py`` and ``shards.py``, where the same functions run with
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import re
+import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,8 +94,9 @@ def on_ray(n_actors: int | None = None) -> ShardRunner:
             for attempt in range(1, ATTEMPTS + 1):
                 size = int(min(n_actors or math.inf, max(1, session.cpus), len(left)))
                 try:
-                    for record in _records(store, entry, descriptor, dtype, left, size):
-                        count(record["start"], record["n_structures"])
+                    with ended(_records(store, entry, descriptor, dtype, left, size)) as records:
+                        for record in records:
+                            count(record["start"], record["n_structures"])
                     return
                 except Exception as error:
                     raised = isinstance(error, (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException))
@@ -117,7 +120,7 @@ def on_ray(n_actors: int | None = None) -> ShardRunner:
 
 def _records(
     store: StructureStore, entry: Path, descriptor: Any, dtype: str, shards: Sequence[Shard], size: int
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Make shards with a pool of ``size`` actors; yields a record of each as it is done, in any order."""
     with data_settings():
         dataset = ray.data.read_datasource(
@@ -135,6 +138,26 @@ def _records(
             **NO_RESTARTS,
         )
         yield from said(dataset.iter_rows(), f"the next shard of {size} featurizing actors")
+
+
+@contextmanager
+def ended(rows: Generator[Any, None, None]) -> Iterator[Generator[Any, None, None]]:
+    """The rows of a pipeline whose actors are gone afterwards, however it ends.
+
+    Ray Data lets go of the actors of a pipeline that failed and waits until nobody names them. Its exceptions do, by
+    the frames they came through: the processors stay taken, and what comes next on the cluster waits for them.
+    """
+    try:
+        yield rows
+    except BaseException as error:
+        rows.close()
+        traceback.clear_frames(error.__traceback__)
+        cause = error.__cause__ or error.__context__
+        while cause is not None:  # its frames have others behind them
+            cause.__traceback__ = None
+            cause = cause.__cause__ or cause.__context__
+        gc.collect()
+        raise
 
 
 def said(rows: Iterable[dict[str, Any]], what: str) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,13 +17,22 @@ import ray
 import ray.data
 import ray.exceptions
 
-from aenet_ray.features.pipeline import ACTOR_CPUS, ATTEMPTS, NO_RESTARTS, READ_CPUS, data_settings, plain_error, said
+from aenet_ray.features.pipeline import (
+    ACTOR_CPUS,
+    ATTEMPTS,
+    NO_RESTARTS,
+    READ_CPUS,
+    data_settings,
+    ended,
+    plain_error,
+    said,
+)
 from aenet_ray.ray_session import ensure_ray
 from aenet_ray.selection.candidates import Source
 from aenet_ray.selection.datasource import CandidateChunks
 from aenet_ray.selection.journal import Journal
-from aenet_ray.selection.run import Runner
-from aenet_ray.selection.score import Scored, Scorer
+from aenet_ray.selection.run import Runner, Scores
+from aenet_ray.selection.score import Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +55,13 @@ def on_ray(n_actors: int) -> Runner:
         n_actors: Never more than the cluster has processors for.
     """
 
-    def run(scorer: Scorer, sources: Sequence[Source], journal: Journal) -> Iterator[Scored]:
+    def run(scorer: Scorer, sources: Sequence[Source], journal: Journal) -> Scores:
         with ensure_ray(n_actors) as session:
             size = int(min(n_actors, max(1, session.cpus)))
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    yield from _scored(scorer, sources, journal, size)
+                    with ended(_scored(scorer, sources, journal, size)) as scored:
+                        yield from scored
                     return
                 except Exception as error:
                     raised = isinstance(error, (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException))
@@ -66,7 +76,7 @@ def on_ray(n_actors: int) -> Runner:
     return run
 
 
-def _scored(scorer: Scorer, sources: Sequence[Source], journal: Journal, size: int) -> Iterator[Scored]:
+def _scored(scorer: Scorer, sources: Sequence[Source], journal: Journal, size: int) -> Scores:
     with data_settings(block_bytes=1):  # a chunk a block
         dataset = ray.data.read_datasource(
             CandidateChunks(sources, journal.done),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from aenet_ray.structures.structure import IntArray, Structure
 logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 5.0
-Runner = Callable[[Scorer, Sequence[Source], Journal], Iterator[Scored]]
+Scores = Generator[Scored, None, None]
+Runner = Callable[[Scorer, Sequence[Source], Journal], Scores]
 """Scores the chunks of all sources that are not done, in any order."""
 
 
@@ -160,7 +162,7 @@ def _runner(committee: TorchCommitteePotential, workers: int) -> Runner:
     return on_ray(workers)
 
 
-def in_process(scorer: Scorer, sources: Sequence[Source], journal: Journal) -> Iterator[Scored]:
+def in_process(scorer: Scorer, sources: Sequence[Source], journal: Journal) -> Scores:
     """One chunk after the other."""
     for source in sources:
         yield from (scorer(chunk) for chunk in source.chunks() if chunk.key not in journal.done)
@@ -180,9 +182,12 @@ def _score_all(
     if on_error == "raise":
         _refuse(journal)
     saved = time.monotonic()
-    with progress_bar("selecting", total, "structures", show=progress) as advance:
+    with (
+        progress_bar("selecting", total, "structures", show=progress) as advance,
+        closing(run(scorer, sources, journal)) as scores,
+    ):
         advance(journal.n_structures + len(journal.skipped))
-        for scored in run(scorer, sources, journal):
+        for scored in scores:
             journal.add(scored)
             advance(scored.n_structures + len(scored.skipped))
             if on_error == "raise":
