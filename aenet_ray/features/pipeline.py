@@ -11,10 +11,9 @@ import gc
 import logging
 import math
 import re
-import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +93,12 @@ def on_ray(n_actors: int | None = None) -> ShardRunner:
             for attempt in range(1, ATTEMPTS + 1):
                 size = int(min(n_actors or math.inf, max(1, session.cpus), len(left)))
                 try:
-                    with ended(_records(store, entry, descriptor, dtype, left, size)) as records:
+                    with closing(_records(store, entry, descriptor, dtype, left, size)) as records:
                         for record in records:
                             count(record["start"], record["n_structures"])
                     return
                 except Exception as error:
+                    let_go(error)
                     raised = isinstance(error, (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException))
                     if raised or attempt == ATTEMPTS:
                         raise plain_error(error, f"{entry}: featurization on Ray failed") from error
@@ -140,24 +140,17 @@ def _records(
         yield from said(dataset.iter_rows(), f"the next shard of {size} featurizing actors")
 
 
-@contextmanager
-def ended(rows: Generator[Any, None, None]) -> Iterator[Generator[Any, None, None]]:
-    """The rows of a pipeline whose actors are gone afterwards, however it ends.
+def let_go(error: Exception) -> None:
+    """Let go of the actors of a pipeline that failed with this.
 
-    Ray Data lets go of the actors of a pipeline that failed and waits until nobody names them. Its exceptions do, by
-    the frames they came through: the processors stay taken, and what comes next on the cluster waits for them.
+    Ray Data waits until nobody names them. Its exceptions do, by the frames that they came through and those behind
+    them: the processors would stay taken, and what comes next on the cluster would wait for them.
     """
-    try:
-        yield rows
-    except BaseException as error:
-        rows.close()
-        traceback.clear_frames(error.__traceback__)
-        cause = error.__cause__ or error.__context__
-        while cause is not None:  # its frames have others behind them
-            cause.__traceback__ = None
-            cause = cause.__cause__ or cause.__context__
-        gc.collect()
-        raise
+    links: list[BaseException] = [error]
+    for link in links:  # grows while we walk it
+        link.__traceback__ = None
+        links += [e for e in (link.__cause__, link.__context__) if e is not None and e not in links]
+    gc.collect()
 
 
 def said(rows: Iterable[dict[str, Any]], what: str) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ import logging
 import math
 import pickle
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ from aenet_ray.features.pipeline import (
     NO_RESTARTS,
     READ_CPUS,
     data_settings,
-    ended,
+    let_go,
     plain_error,
     said,
 )
@@ -60,10 +61,11 @@ def on_ray(n_actors: int) -> Runner:
             size = int(min(n_actors, max(1, session.cpus)))
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    with ended(_scored(scorer, sources, journal, size)) as scored:
+                    with closing(_scored(scorer, sources, journal, size)) as scored:
                         yield from scored
                     return
                 except Exception as error:
+                    let_go(error)
                     raised = isinstance(error, (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException))
                     if raised or attempt == ATTEMPTS:
                         raise plain_error(error, "selection on Ray failed") from error
