@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from aenet_ray.inference.predict import predict_block
+from aenet_ray.inference.blocks import predict_block
 from aenet_ray.potential import TorchANNPotential
 from aenet_ray.structures.block import StructureBlock
 

@@ -15,7 +15,7 @@ from aenet_ray.calculators.ase import one_structure
 from aenet_ray.committee.ensemble import spread
 from aenet_ray.committee.potential import TorchCommitteePotential
 from aenet_ray.errors import CommitteeError
-from aenet_ray.inference.predict import DescribedBlock, predict_described
+from aenet_ray.inference.blocks import DescribedBlock, Evaluator
 
 
 class AenetCommitteeCalculator(Calculator):
@@ -53,6 +53,7 @@ class AenetCommitteeCalculator(Calculator):
         if not committee.members:
             raise CommitteeError("the committee has no members yet: train it, or read one with from_directory.")
         self.committee = committee
+        self._made: tuple[Any, Evaluator] | None = None
         calibration = committee.calibration() if calibrated else None
         self._scales = (1.0, 1.0) if calibration is None else (calibration.energy_scale, calibration.force_scale)
 
@@ -67,8 +68,7 @@ class AenetCommitteeCalculator(Calculator):
         want_stress = "stress" in properties and bool(self.atoms.pbc.all())
         want_forces = want_stress or "forces" in properties or "forces_std" in properties
         described = DescribedBlock.of(self.committee.descriptor, one_structure(self.atoms))
-        models = [m.model for m in self.committee.members]
-        found = predict_described(models, described, forces=want_forces, stress=want_stress)
+        found = self._evaluator()(described, forces=want_forces, stress=want_stress)
         energies = np.array([r.energy[0] for r in found])
         self.results |= {"energy": float(energies.mean()), "free_energy": float(energies.mean())}
         self.results |= {"energies": np.mean([r.atom_energies for r in found], axis=0)}
@@ -79,3 +79,10 @@ class AenetCommitteeCalculator(Calculator):
         if want_stress:
             mean = np.mean([r.stress[0] for r in found if r.stress is not None], axis=0)
             self.results["stress"] = full_3x3_to_voigt_6_stress(mean)
+
+    def _evaluator(self) -> Evaluator:
+        """Made once for the members there are: it takes as long as a small structure."""
+        members = self.committee.members
+        if self._made is None or self._made[0] is not members:
+            self._made = members, Evaluator([m.model for m in members])
+        return self._made[1]

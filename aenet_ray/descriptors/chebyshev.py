@@ -226,22 +226,48 @@ class ChebyshevDescriptor:
         return (grad[0], virial[0]) if one else (grad, virial)
 
     def _kernel_vjp(
-        self, edges: Edges, species_index: IntArray, g: FloatArray, offsets: IntArray, n: int
+        self, edges: Edges, species_index: IntArray, many: FloatArray, offsets: IntArray, n: int
     ) -> tuple[FloatArray, FloatArray]:
         """Of every g: few of them one after the other, more of them eight at a time."""
-        grad, virial = np.zeros((len(g), edges.n_atoms, 3)), np.zeros((len(g), n, 3, 3))
+        grad, virial = np.zeros((len(many), edges.n_atoms, 3)), np.zeros((len(many), n, 3, 3))
         settings = self._kernel_input(edges, species_index)
-        for k in range(0, len(g), LANES):
-            part = g[k : k + LANES]
-            if len(part) <= FEW:
-                vjp_kernel(*settings, part, offsets, n > 0, grad[k : k + LANES], virial[k : k + LANES])
-                continue
-            lanes, strained = np.zeros((edges.n_atoms, 3, LANES)), np.zeros((n, 3, 3, LANES))
-            species = read_only(species_index, np.int64), read_only(self.typespin, np.float64)
-            members_vjp_kernel(*settings, *species, part, offsets, n > 0, lanes, strained)
-            grad[k : k + LANES] = np.moveaxis(lanes[..., : len(part)], -1, 0)
-            virial[k : k + LANES] = np.moveaxis(strained[..., : len(part)], -1, 0)
+        for k in range(0, len(many), LANES):
+            part = slice(k, k + LANES)
+            if len(many[part]) <= FEW:
+                vjp_kernel(*settings, many[part], offsets, n > 0, grad[part], virial[part])
+            else:
+                grad[part], virial[part] = self._lanes(settings, species_index, many[part], offsets, n, len(many[part]))
         return grad, virial
+
+    def vjp_in_lanes(
+        self,
+        edges: Edges,
+        species_index: IntArray,
+        g: FloatArray,
+        n_used: int,
+        *,
+        structure_offsets: IntArray | None = None,
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """As :meth:`vjp` of several g by the compiled kernel, from g as (n_atoms, F, 8), of which ``n_used`` count."""
+        g = checked_rows("g", g, (edges.n_atoms, self.n_features, LANES))
+        offsets, n = checked_offsets(structure_offsets, edges.n_atoms)
+        grad, virial = self._lanes(self._kernel_input(edges, species_index), species_index, g, offsets, n, n_used, True)
+        return grad, None if structure_offsets is None else virial
+
+    def _lanes(
+        self,
+        settings: Any,
+        species_index: IntArray,
+        g: FloatArray,
+        offsets: IntArray,
+        n: int,
+        n_used: int,
+        in_lanes: bool = False,
+    ) -> tuple[FloatArray, FloatArray]:
+        grad, virial = np.zeros((len(species_index), 3, LANES)), np.zeros((n, 3, 3, LANES))
+        species = read_only(species_index, np.int64), read_only(self.typespin, np.float64)
+        members_vjp_kernel(*settings, *species, g, in_lanes, offsets, n > 0, grad, virial)
+        return np.moveaxis(grad, -1, 0)[:n_used], np.moveaxis(virial, -1, 0)[:n_used]
 
     def jvp(
         self,

@@ -81,8 +81,12 @@ def load_groups(begin, end, far, ra, neighbor, vectors, weight, s, cap, index):
 
 
 @helper
-def load_lanes(g, i, starts, lanes):
+def load_lanes(g, i, in_lanes, starts, lanes):
     """g of one atom as F vectors with a member a lane."""
+    if in_lanes:
+        for f in range(g.shape[1]):
+            store(lanes, 8 * f, load(g, 8 * (g.shape[1] * i + f)))
+        return
     size = g.shape[2]
     if size < 8:
         for f in range(size):
@@ -254,29 +258,31 @@ def add_virial(b, unit, lane, gx, gy, gz, structure, virial):
 @cached_kernel
 def members_vjp_kernel(
     ptr, neighbor, vectors, weight, multi, rr, nr, ra, na, beta, expand,
-    species, spins, g, offsets, want_virial, grad, virial,
+    species, spins, g, in_lanes, offsets, want_virial, grad, virial,
 ):  # fmt: skip
-    """J^T g of each g, (k <= 8, n_atoms, F): adds to ``grad`` (n_atoms, 3, 8) and ``virial`` (n_structures, 3, 3, 8).
+    """J^T g of each g: adds to ``grad`` (n_atoms, 3, 8) and ``virial`` (n_structures, 3, 3, 8).
 
-    Lanes from k on hold the last g's again.
+    Args:
+        g: (k <= 8, n_atoms, F), where lanes from k on hold the last g's again; or with ``in_lanes`` (n_atoms, F, 8).
     """
+    n_features = g.shape[1] if in_lanes else g.shape[2]
     rows = len(beta)
     columns, cap = scratch_for(ptr)
     numbers, first_values = np.empty(2 * cap + 8, np.int32), np.empty(8, np.int64)
     half, own = nr + na + 2, nr + na + 2
     size = own + 1 + 4 * (rows - na - 1)
     padded, unit = 4 * rows + 18, 8 * (own + 1 + 4 * na + rows)
-    space = aligned(9 * padded + 8 * g.shape[2] + 16 * size + 8 * size * len(spins) + unit + 64)
+    space = aligned(9 * padded + 8 * n_features + 16 * size + 8 * size * len(spins) + unit + 64)
     s, index, starts, free = simd.borrowed((columns, numbers, first_values, space))
     buffer, free = free[: 8 * padded], free[8 * padded :]
     b, free = free[: unit + 32], free[unit + 32 :]
     c, free = free[: 16 * size], free[16 * size :]
     folded, free = free[: 8 * size * len(spins)], free[8 * size * len(spins) :]
-    lanes, moments = free[: 8 * g.shape[2]], free[8 * g.shape[2] :]
+    lanes, moments = free[: 8 * n_features], free[8 * n_features :]
     neighbor, vectors, weight, species, spins = simd.borrowed((neighbor, vectors, weight, species, spins))
     beta, expand, g, grad, virial = simd.borrowed((beta, expand, g, grad, virial))
     for lane in range(8):
-        starts[lane] = min(lane, len(g) - 1) * g.shape[1] * g.shape[2]
+        starts[lane] = 0 if in_lanes else min(lane, len(g) - 1) * g.shape[1] * g.shape[2]
     structure = 0
     for i in range(len(ptr) - 1):
         while want_virial and i >= offsets[structure + 1]:
@@ -287,7 +293,7 @@ def members_vjp_kernel(
             sum_lanes(buffer, 4 * rows + 2, moments)
         elif count == 1:  # else the moments' sums make the vectors unit vectors
             unit_vector(s, cap, 0)
-        load_lanes(g, i, starts, lanes)
+        load_lanes(g, i, in_lanes, starts, lanes)
         coefficients(lanes, 0, nr, na, count > 1, expand, moments, 0, c)
         if multi:
             coefficients(lanes, half, nr, na, count > 1, expand, moments, 2 * rows, c[8 * size :])

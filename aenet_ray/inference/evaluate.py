@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aenet_ray.errors import StructureError
-from aenet_ray.inference.predict import predict_block
+from aenet_ray.inference.blocks import predict_block
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.progress import progress_bar
 from aenet_ray.structures.block import StructureBlock

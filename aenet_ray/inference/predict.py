@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from pydantic import Field, PositiveInt, model_validator
 
 from aenet_ray.background import Background
 from aenet_ray.config import Config, warn_user
-from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
-from aenet_ray.descriptors.neighbors import Edges
-from aenet_ray.errors import StructureError
 from aenet_ray.features.featurize import KnownFeatures
+from aenet_ray.inference.blocks import STAGES, BlockPrediction, DescribedBlock, Evaluator
 from aenet_ray.models.ann import ANNModel
-from aenet_ray.models.stacked import StackedNetworks
 from aenet_ray.structures.block import StructureBlock
-from aenet_ray.structures.structure import FloatArray, IntArray, Structure
-
-STAGES = ("featurization", "energy_eval", "force_eval", "total")
-"""What ``PredictOut.timing`` tells apart."""
+from aenet_ray.structures.structure import FloatArray, Structure
 
 
 class PredictionConfig(Config):
@@ -62,150 +54,6 @@ class PredictionConfig(Config):
                     UserWarning,
                 )
         return self
-
-
-@dataclass(slots=True)
-class BlockPrediction:
-    """Of the structures of one block.
-
-    Args:
-        energy: Total, (n,), eV; cohesive: less the atomic energies, (n,), eV.
-        atom_energies: Sum to ``energy``, (n_atoms,), eV.
-        forces: (n_atoms, 3), eV/Å, or None.
-        stress: (n, 3, 3), eV/Å³, positive under tension, NaN without a three-dimensional cell, or None.
-    """
-
-    energy: FloatArray
-    cohesive: FloatArray
-    atom_energies: FloatArray
-    forces: FloatArray | None = None
-    stress: FloatArray | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DescribedBlock:
-    """What of a block depends on geometry alone: made once, whatever the number of networks.
-
-    Args:
-        edges: None where neither forces nor stress will be asked for.
-        species: Index of each atom, (n_atoms,).
-        features: Not normalised, (n_atoms, n_features).
-        order: Atoms sorted by species, (n_atoms,); counts: of each species.
-        seconds: What it took.
-    """
-
-    block: StructureBlock
-    edges: Edges | None
-    species: IntArray
-    features: FloatArray
-    order: IntArray
-    counts: list[int]
-    seconds: float
-
-    @classmethod
-    def of(
-        cls,
-        descriptor: ChebyshevDescriptor,
-        block: StructureBlock,
-        known: FloatArray | None = None,
-        *,
-        only: bool = False,
-    ) -> DescribedBlock:
-        """
-        Args:
-            known: Features, where they were made before.
-            only: Nothing but features is needed.
-
-        Raises:
-        DescriptorError: A species the descriptor does not know.
-        StructureError: A structure has no atoms.
-        """
-        start = time.perf_counter()
-        if (np.diff(block.offsets) == 0).any():
-            raise StructureError("a structure without atoms cannot be predicted; leave it out.")
-        species = descriptor.species_index(block.numbers)
-        edges = None if only and known is not None else descriptor.edges(block)
-        features = descriptor.features(edges, species) if known is None and edges is not None else known
-        assert features is not None
-        features = features.astype(np.float64, copy=False)
-        order = np.argsort(species, kind="stable")
-        counts = np.bincount(species, minlength=len(descriptor.species)).tolist()
-        return cls(block, edges, species, features, order, counts, time.perf_counter() - start)
-
-
-def predict_block(
-    model: ANNModel, block: StructureBlock, *, forces: bool = False, stress: bool = False
-) -> BlockPrediction:
-    """Evaluate the potential on a block.
-
-    Raises:
-        DescriptorError: A species the descriptor does not know.
-        StructureError: A structure has no atoms.
-    """
-    described = DescribedBlock.of(model.descriptor, block)
-    return predict_described([model], described, forces=forces, stress=stress)[0]
-
-
-def predict_described(
-    models: Sequence[ANNModel], described: DescribedBlock, *, forces: bool = False, stress: bool = False
-) -> list[BlockPrediction]:
-    """Evaluate potentials of one architecture on the features of their descriptor, all together."""
-    times = [time.perf_counter()]
-    block, order, first = described.block, described.order, models[0]
-    x, nets = _inputs(models, described), StackedNetworks.of([m.net for m in models])
-    if forces or stress:
-        output, gradient = nets.with_gradient(x, described.counts)
-    else:  # without what gradients would be made from, whose memory costs time
-        with torch.no_grad():
-            output = nets.energies(x, described.counts)
-    normalized = np.empty((len(models), block.n_atoms))
-    normalized[:, order] = output.double().cpu().numpy()
-    results = [_energies(m, block, described.species, e) for m, e in zip(models, normalized, strict=True)]
-    times.append(time.perf_counter())
-    if (forces or stress) and described.edges is not None:
-        scales = [m.normalization.scale_and_offset(x.shape[2])[0] / m.normalization.E_scaling for m in models]
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        slopes = gradient(torch.from_numpy(np.array(scales)).to(x.device))
-        g = slopes.cpu().index_select(1, torch.from_numpy(place)).numpy()
-        offsets = block.offsets if stress else None
-        dedr, virial = first.descriptor.vjp(described.edges, described.species, g, structure_offsets=offsets)
-        for k, result in enumerate(results):
-            result.forces = np.negative(dedr[k], out=dedr[k])
-            result.stress = None if virial is None else _stress(virial[k], block)
-    times.append(time.perf_counter())
-    # What is done once for all stands in the first one's account.
-    seconds = [described.seconds, *np.diff(times).tolist()]
-    for result in results:
-        result.seconds = dict(zip(STAGES, seconds, strict=False))
-        seconds = [0.0] * 3
-    return results
-
-
-def _inputs(models: Sequence[ANNModel], described: DescribedBlock) -> torch.Tensor:
-    """Normalised features sorted by species, (n_models, n_atoms, n_features); once where all normalise alike."""
-    scalings = [m.normalization.scale_and_offset(described.features.shape[1]) for m in models]
-    alike = all(np.array_equal(a, b) for s in scalings[1:] for a, b in zip(s, scalings[0], strict=True))
-    raw = described.features[described.order]
-    x = np.stack([(raw - offset) * scale for scale, offset in (scalings[:1] if alike else scalings)])
-    return torch.from_numpy(x).to(models[0].device, models[0].dtype).expand(len(models), -1, -1)
-
-
-def _energies(model: ANNModel, block: StructureBlock, species: IntArray, normalized: FloatArray) -> BlockPrediction:
-    norm = model.normalization
-    atom_cohesive = normalized / norm.E_scaling + norm.E_shift
-    cohesive = np.add.reduceat(atom_cohesive, block.offsets[:-1]) if block.n_atoms else np.empty(0)
-    atom_energies = atom_cohesive + model.references[species]
-    energy = np.add.reduceat(atom_energies, block.offsets[:-1]) if block.n_atoms else np.empty(0)
-    return BlockPrediction(energy, cohesive, atom_energies)
-
-
-def _stress(virial: FloatArray, block: StructureBlock) -> FloatArray:
-    """Virial over volume where the structure is periodic in all directions, else NaN."""
-    volume = np.abs(np.linalg.det(block.cell))
-    periodic = np.asarray(block.pbc.all(axis=1))
-    return np.where(periodic[:, None, None], virial / np.where(periodic, volume, 1.0)[:, None, None], np.nan)
 
 
 @dataclass
@@ -314,14 +162,14 @@ def predict_members(
     Args:
         known: Features of the structures [start, stop) of the input, (n_atoms, n_features), or None for all of them.
     """
-    outs = [_empty(config, forces=forces, stress=stress) for _ in models]
+    outs, evaluate = [_empty(config, forces=forces, stress=stress) for _ in models], Evaluator(models)
 
     def predict(chunk: tuple[int, list[Structure]]) -> tuple[list[Structure], StructureBlock, list[BlockPrediction]]:
         start, part = chunk
         block = StructureBlock.from_structures(part)
         features = None if known is None else known(start, start + len(part))
         described = DescribedBlock.of(models[0].descriptor, block, features, only=not (forces or stress))
-        return part, block, predict_described(models, described, forces=forces, stress=stress)
+        return part, block, evaluate(described, forces=forces, stress=stress)
 
     with Background(config.num_workers, config.prefetch_factor) as background:
         for part, block, results in background.map(predict, _chunks(structures, config.batch_size)):

@@ -12,7 +12,7 @@ from aenet_ray.committee.ensemble import spread
 from aenet_ray.committee.potential import TorchCommitteePotential
 from aenet_ray.committee.predict_result import METRICS
 from aenet_ray.features.compute import EDGE_ATOMS, block_features
-from aenet_ray.inference.predict import DescribedBlock, predict_described
+from aenet_ray.inference.blocks import DescribedBlock, Evaluator
 from aenet_ray.selection.candidates import BLOCK_ATOMS, Chunk, Part
 from aenet_ray.selection.table import Kept, count
 from aenet_ray.structures.block import StructureBlock, chunks_by_atoms
@@ -54,6 +54,7 @@ class Scorer:
 
     def __init__(self, committee: TorchCommitteePotential, metric: str, n_keep: int, *, vectors: bool) -> None:
         self.descriptor, self.models = committee.descriptor, [m.model for m in committee.members]
+        self.evaluate = Evaluator(self.models)
         self.metric, self.n_keep, self.vectors, self.forces = metric, n_keep, vectors, "force" in metric
         self._largest = np.empty(0)
 
@@ -126,7 +127,7 @@ class Scorer:
         """Metrics, (n, 4), and features, (n_atoms, n_features); edges of few atoms are in memory at a time."""
         features = block_features(block, self.descriptor, species)
         described = DescribedBlock.of(self.descriptor, block, features, only=True)
-        energies = np.array([r.energy for r in predict_described(self.models, described)])
+        energies = np.array([r.energy for r in self.evaluate(described)])
         return _metrics(energies, block.offsets), features
 
     def _with_forces(self, block: StructureBlock) -> tuple[FloatArray, FloatArray]:
@@ -134,7 +135,7 @@ class Scorer:
         for rows in chunks_by_atoms(np.diff(block.offsets), EDGE_ATOMS):
             part = block.take(rows.start, rows.stop)
             described = DescribedBlock.of(self.descriptor, part)
-            found = predict_described(self.models, described, forces=True)
+            found = self.evaluate(described, forces=True)
             energies, forces = np.array([r.energy for r in found]), np.array([r.forces for r in found])
             values.append(_metrics(energies, part.offsets, forces))
             features.append(described.features)

@@ -37,6 +37,26 @@ def test_arithmetic() -> None:
     np.testing.assert_allclose(out[24], x.sum(), rtol=1e-15)
 
 
+def test_exponential() -> None:
+    """Also where the compiler may change the order of sums."""
+
+    @cached.helper
+    def shifted(x: object) -> object:
+        return simd.exponential(simd.clamped(2.0 * x, 300.0)) + 1.0
+
+    @njit
+    def run(a: np.ndarray, out: np.ndarray, clamped: np.ndarray) -> None:
+        for i in range(0, len(a), 8):
+            store(out, i, simd.exponential(load(a, i)))
+            store(clamped, i, shifted(load(a, i)))
+
+    a = np.concatenate([np.linspace(-700.0, 700.0, 4000), [0.0, -0.0, np.nan, 1e-300, 1.0, -1.0, np.log(2.0), 300.0]])
+    out, clamped = np.zeros_like(a), np.zeros_like(a)
+    run(a, out, clamped)
+    np.testing.assert_allclose(out, np.exp(a), rtol=1e-15)
+    np.testing.assert_allclose(clamped, np.exp(np.clip(2.0 * a, -300.0, 300.0)) + 1.0, rtol=2e-13)
+
+
 def test_memory() -> None:
     @njit
     def run(a: np.ndarray, rows: np.ndarray, table: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
