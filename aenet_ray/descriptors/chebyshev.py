@@ -20,6 +20,7 @@ from aenet_ray.descriptors.coefficients import angular_tables, powers_to_feature
 from aenet_ray.descriptors.feature_kernel import features_kernel
 from aenet_ray.descriptors.gradient_kernel import vjp_kernel
 from aenet_ray.descriptors.members_kernel import members_vjp_kernel
+from aenet_ray.descriptors.members_tangent_kernel import members_jvp_kernel
 from aenet_ray.descriptors.neighbors import Edges, find_neighbors, read_only
 from aenet_ray.descriptors.parameters import (
     as_tensor,
@@ -283,13 +284,16 @@ class ChebyshevDescriptor:
         Args:
             edges: Neighbours.
             species_index: (n_atoms,).
-            v: Tangents of the positions, (n_atoms, 3); or several, (k, n_atoms, 3), which give (k, n_atoms, F).
+            v: Tangents of the positions, (n_atoms, 3); or several, (k, n_atoms, 3), which give (k, n_atoms, F) and
+                share the work, as of :meth:`vjp`.
             strain: Tangents of the edges, r_b' = r_b + sum_a r_a strain_ab, (n_structures, 3, 3).
             structure_offsets: Needed with ``strain``, (n_structures + 1,).
         """
         if strain is not None and structure_offsets is None:
             raise DescriptorError("jvp got strain but no structure_offsets; expected both or none.")
         if np.ndim(v) == 3:
+            if len(v) > FEW and strain is None and self.backend != "torch":
+                return self._jvp_in_lanes(edges, species_index, v)
             each = [
                 self.jvp(edges, species_index, one, strain=strain, structure_offsets=structure_offsets) for one in v
             ]
@@ -302,6 +306,19 @@ class ChebyshevDescriptor:
         out = np.empty((edges.n_atoms, self.n_features))
         jvp_kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
         return out
+
+    def _jvp_in_lanes(self, edges: Edges, species_index: IntArray, v: FloatArray) -> FloatArray:
+        v = checked_rows("v", v, (len(v), edges.n_atoms, 3))
+        settings = self._kernel_input(edges, species_index)
+        species = read_only(species_index, np.int64), read_only(self.typespin, np.float64)
+        result = np.empty((len(v), edges.n_atoms, self.n_features))
+        lanes, out = np.zeros((edges.n_atoms, 3, LANES)), np.empty((edges.n_atoms, self.n_features, LANES))
+        for k in range(0, len(v), LANES):
+            part = v[k : k + LANES]
+            lanes[..., : len(part)] = np.moveaxis(part, 0, -1)
+            members_jvp_kernel(*settings, *species, lanes, out)
+            result[k : k + LANES] = np.moveaxis(out[..., : len(part)], -1, 0)
+        return result
 
     def _kernel_input(self, edges: Edges, species_index: IntArray) -> Any:
         weight = self.typespin[np.asarray(species_index)]

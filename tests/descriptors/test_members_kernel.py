@@ -1,4 +1,4 @@
-"""Gradients made eight at a time are what each gives alone."""
+"""J^T g and J v of eight at a time are what each gives alone."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ def test_each_as_alone(
         expected = np.array([pair[n] for pair in alone])
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12 * (1.0 + np.abs(expected).max()))
     np.testing.assert_array_equal(d.vjp(edges, index, g)[0], together[0])
+    v = np.random.default_rng(seed).normal(size=(k, len(index), 3))
+    change, one_by_one = d.jvp(edges, index, v), np.array([d.jvp(edges, index, each) for each in v])
+    np.testing.assert_allclose(change, one_by_one, rtol=1e-11, atol=1e-12 * (1.0 + np.abs(one_by_one).max()))
+    # Transposes of each other, to the size of what is summed.
+    products = np.einsum("knf,knf->k", g, change), np.einsum("kna,kna->k", v, together[0])
+    np.testing.assert_allclose(*products, rtol=1e-10, atol=1e-11 * (1.0 + np.abs(g * change).sum()))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -59,3 +65,5 @@ def test_no_angle_gives_nothing_from_angles(n: int) -> None:
     g = np.random.default_rng(0).normal(size=(8, n, d.n_features))
     np.testing.assert_array_equal(d.vjp(edges, index, np.where(angular, g, 0.0))[0], 0.0)
     np.testing.assert_array_equal(d.vjp(edges, index, np.where(angular, 0.0, g))[0], d.vjp(edges, index, g)[0])
+    v = np.random.default_rng(1).normal(size=(8, n, 3))
+    np.testing.assert_array_equal(d.jvp(edges, index, v)[..., angular], 0.0)
