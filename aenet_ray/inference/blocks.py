@@ -118,6 +118,10 @@ class Evaluator:
         compiled = all(m.dtype == torch.float64 and m.device.type == "cpu" for m in models)
         self._networks: _Networks = _Stacked(models) if few or not compiled else _InLanes(models)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Actors make their own of the models: activations cannot travel."""
+        return Evaluator, (self.models,)
+
     def __call__(
         self, described: DescribedBlock, *, forces: bool = False, stress: bool = False
     ) -> list[BlockPrediction]:

@@ -108,3 +108,13 @@ def test_who_computes(n: int, dtype: str, expected: bool, monkeypatch: pytest.Mo
     for model, found in zip(several, Evaluator(several)(described, forces=True, stress=True), strict=True):
         assert_same(found, Evaluator([model])(described, forces=True, stress=True)[0], 1e-11 if expected else 1e-5)
     assert bool(made) == expected
+
+
+@pytest.mark.parametrize("n", [2, 8])
+def test_travels_to_actors(n: int) -> None:
+    from ray import cloudpickle
+
+    evaluate = Evaluator(models(n, {s: [(4, "tanh")] for s in SPECIES}))
+    described = DescribedBlock.of(DESCRIPTOR, block(MIXED))
+    for a, b in zip(evaluate(described), cloudpickle.loads(cloudpickle.dumps(evaluate))(described), strict=True):
+        np.testing.assert_array_equal(a.energy, b.energy)
