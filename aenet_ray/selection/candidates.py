@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,6 +175,14 @@ def _ranges(store: StructureStore) -> Iterator[tuple[int, int]]:
         counts = store.n_atoms_per_structure(first, min(first + OFFSETS_AT_ONCE, len(store)))
         for part in chunks_by_atoms(counts, CHUNK_ATOMS):
             yield first + part.start, first + part.stop
+
+
+def chunks_left(sources: Sequence[Source], done: Collection[tuple[int, int]], most: int) -> int:
+    """How many chunks are not done, counted up to ``most``; this number where only reading files would tell."""
+    if any(s.n_structures is None for s in sources):
+        return most
+    left = (chunk for s in sources for chunk in s.chunks() if chunk.key not in done)
+    return sum(1 for _ in islice(left, most))
 
 
 def list_sources(candidates: Any) -> list[Source]:

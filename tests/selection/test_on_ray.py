@@ -14,9 +14,10 @@ from selections import assert_same, candidate_files, members
 
 from aenet_ray.errors import StructureError
 from aenet_ray.selection import candidates as cutting
+from aenet_ray.selection import pipeline
 from aenet_ray.selection.run import select_structures
 from aenet_ray.selection.score import Scorer
-from aenet_ray.structures.store import StructureStore
+from aenet_ray.structures.store import StructureStore, write_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("ray_local")]
 
@@ -76,6 +77,21 @@ def test_same_as_in_process(files, tmp_path):
     assert_same(there, here)
     assert len(list(pids.iterdir())) == 2, "both actors had work"
     assert str(os.getpid()) not in {p.name for p in pids.iterdir()}
+
+
+@pytest.mark.parametrize(("n", "actors"), [(1, 1), (60, 4)])
+def test_no_more_actors_than_chunks(files, monkeypatch, n, actors):
+    """Of four processors; a Ray of our own would be made no larger either."""
+    asked, pools = [], []
+    ensure, pool = pipeline.ensure_ray, pipeline.ray.data.ActorPoolStrategy
+    monkeypatch.setattr(pipeline, "ensure_ray", lambda n: (asked.append(n), ensure(n))[1])
+    monkeypatch.setattr(pipeline.ray.data, "ActorPoolStrategy", lambda size: (pools.append(size), pool(size=size))[1])
+    write_store(list(StructureStore(files[0]))[:n], files[0])
+    n_chunks = len(list(SmallChunks(0, StructureStore(files[0])).chunks()))
+    found = select_structures(members(), files[0], top=3, workers=64, progress=False)
+    assert found.n_candidates == n
+    assert pools == [min(n_chunks, 4)] == [actors]
+    assert asked == [n_chunks]
 
 
 def test_an_actor_that_dies_is_replaced(files, tmp_path):
