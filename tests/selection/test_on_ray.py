@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from selections import assert_same, candidate_files, members
 
-from aenet_ray.errors import StructureError
+from aenet_ray.errors import StoreError, StructureError
 from aenet_ray.selection import candidates as cutting
 from aenet_ray.selection import pipeline
 from aenet_ray.selection.run import select_structures
@@ -120,6 +120,23 @@ def test_bad_candidates_are_told_as_in_process(files, tmp_path):
         select_structures(members(), files, workers=2, progress=False)
     found = select_structures(members(), files, workers=2, on_error="skip", progress=False)
     assert (found.n_candidates, found.n_skipped) == (100, 1)
+
+
+@pytest.mark.parametrize("name", ["c.h5", "c.extxyz"])
+def test_a_lost_file_is_told_as_in_process(files, tmp_path, name):
+    """Deleted when the first actor works: by then a file may be on its way already, ranges of a store are not."""
+    pids = tmp_path / "pids"
+
+    def delete() -> None:
+        while not list(pids.iterdir()):
+            time.sleep(0.01)
+        (tmp_path / name).unlink()
+
+    thread = threading.Thread(target=delete)
+    thread.start()
+    with pytest.raises(StoreError, match=f"/{name}: deleted while the candidates were scored. Put it back or leave it"):
+        select_structures(members(), files, workers=2, progress=False)
+    thread.join()
 
 
 def test_a_store_given_as_an_object(files):
