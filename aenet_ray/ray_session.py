@@ -124,7 +124,8 @@ def ensure_ray(
     together. Start it in the main thread: the processes of a local Ray end with the thread that started them.
 
     Args:
-        num_cpus: Logical processors of a cluster of our own, at least; None: those of the machine.
+        num_cpus: Logical processors of a cluster of our own, at least; None: those of the machine. More than it has
+            are started, with a warning.
         quiet: Ray's own lines stay in its log files, and so does what workers print.
         warm: Modules to import meanwhile, besides torch; none that imports ray.
         dashboard: A cluster of our own gets Ray's dashboard, which some of Ray's helpers ask.
@@ -141,6 +142,8 @@ def ensure_ray(
     if ray.is_initialized():
         yield _session(_own_cluster, started)
         return
+    if local:
+        _warn_of_sharing(num_cpus or 1)
     if quiet:
         quiet_ray_logs()
     with _token_of_our_own() if local else contextlib.nullcontext():
@@ -158,6 +161,19 @@ def ensure_ray(
             yield session
         finally:
             _disconnect()
+
+
+def _warn_of_sharing(num_cpus: int) -> None:
+    """Two workers on one core are good for a try; 64 on two cores are more likely a slip."""
+    there = os.cpu_count() or 1
+    if num_cpus > there:
+        logger.warning(
+            "%d CPUs are asked for, this machine has %d: workers will share them, and be slower than fewer of them "
+            "would be. Ask for at most %d: scaling.num_workers times scaling.cpus_per_worker, or --workers.",
+            num_cpus,
+            there,
+            there,
+        )
 
 
 def _connect(local: bool, num_cpus: int | None, quiet: bool, modules: Sequence[str], dashboard: bool) -> None:

@@ -18,6 +18,7 @@ from aenet_ray.committee.predict_result import TorchCommitteePredictResult
 from aenet_ray.committee.prepare import begun, committee_folder, make_folder, prepare_members
 from aenet_ray.committee.train import train_members
 from aenet_ray.committee.train_result import TorchCommitteeTrainResult
+from aenet_ray.committee.trained_on import warn_of_training_structures
 from aenet_ray.config import checked_record
 from aenet_ray.datasets.inputs import check_inputs, collect_inputs, dataset_features, iterate
 from aenet_ray.datasets.resolve import root_of
@@ -193,7 +194,8 @@ class TorchCommitteePotential:
     ) -> Calibration:
         """Learn from reference labels what the spreads must be multiplied by to be error bars, and keep it.
 
-        Written into the committee's folder where it has one, and used by ``predict(..., calibrated=True)``.
+        Written into the committee's folder where it has one, and used by ``predict(..., calibrated=True)``. Warns of
+        structures that the members were trained on, as long as features and runs in the folder tell which these were.
 
         Args:
             structures: With labels, not among those trained on; as of :meth:`predict`.
@@ -206,6 +208,8 @@ class TorchCommitteePotential:
             ConfigError: Another method.
         """
         known = list(iterate(structures))
+        if self.directory is not None:
+            warn_of_training_structures(self.directory, known)
         forces = any(s.forces is not None for s in known) if forces is None else forces
         result = self.predict(known, eval_forces=forces)
         self._calibrated = Calibration.of(result, known, fingerprint(self.members), forces=forces, method=method)

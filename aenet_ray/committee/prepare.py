@@ -103,7 +103,9 @@ def prepare_members(
             _check_draws(folder, plan)
         else:
             if base is None:
-                base = prepare_run(folder, features, model, own, split=split, ids=ids, loggers=run.loggers)
+                # By the first member's settings whichever it is that begins: these are the committee's.
+                first = plans[0].config(config)
+                base = prepare_run(folder, features, model, first, split=split, ids=ids, loggers=run.loggers)
             exact = own.model_copy(update={"precision": base.config.precision})
             initial = initial_weights(model, plan.seed)
             replace(base, config=exact, seed=plan.drawing, initial=initial).save(folder)

@@ -76,23 +76,27 @@ class TorchCommitteeTrainResult:
         return pd.DataFrame(rows)
 
     def __str__(self) -> str:
+        """A table for people: in thousandths of ``stats``, as the lines of the epochs are."""
         lines = [f"committee of {len(self.members)} in {self.output_dir} ({self.execution_mode})"]
         lines += [f"  member {m.member_index} failed: {m.error}" for m in self.failed_members]
-        for name, unit in SHOWN.items():
-            values = self.stats.get(name)
-            if values is not None and values["n"]:
-                lines.append(f"  {name:24} {values['mean']:.5f} ± {values['std']:.5f} {unit}")
+        stats = self.stats
+        shown = {name: stats[name] for name in SHOWN if name in stats and stats[name]["n"]}
+        if shown:
+            units = "meV/atom" + (", forces meV/Å" if any("force" in name for name in shown) else "")
+            lines.append(f"  {'mean ± spread of members':24} {units}")
+        for name, values in shown.items():
+            lines.append(f"  {name:24} {1000 * values['mean']:8.2f} ± {1000 * values['std']:.2f}")
         return "\n".join(lines)
 
 
-SHOWN = {
-    "final_MAE_train": "eV/atom",
-    "final_RMSE_train": "eV/atom",
-    "final_MAE_test": "eV/atom",
-    "final_RMSE_test": "eV/atom",
-    "final_RMSE_force_train": "eV/Å",
-    "final_RMSE_force_test": "eV/Å",
-}
+SHOWN = (
+    "final_MAE_train",
+    "final_RMSE_train",
+    "final_MAE_test",
+    "final_RMSE_test",
+    "final_RMSE_force_train",
+    "final_RMSE_force_test",
+)
 
 
 def _statistics(values: list[float]) -> Statistics:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from aenet_ray import legacy
-from aenet_ray.errors import AenetRayError, InputTypeError, StructureError, UnsafeFileError
+from aenet_ray.errors import AenetRayError, InputTypeError, StoreError, StructureError, UnsafeFileError
 from aenet_ray.structures.block import StructureBlock, chunks_by_atoms
 from aenet_ray.structures.checks import MIN_DISTANCE, find_problems
 from aenet_ray.structures.files import file_format
@@ -154,18 +156,74 @@ class Source:
             return [self.given.path]
         return [Path(p) for p in self.given if isinstance(p, str)]
 
+    def states(self) -> dict[Path, str | None]:
+        """What tells whether its files are still the same: of a store the content, else size and time; None: gone."""
+        state = _store_state if isinstance(self.given, StructureStore) else _file_state
+        return {path: state(path) for path in self.paths}
+
     def fingerprint(self) -> str:
         """Of what is in it: for files that are no stores, their names, sizes and times."""
         if isinstance(self.given, StructureStore):
             return self.given.content_hash
         digest = hashlib.sha256()
-        for item in self.given:
-            if isinstance(item, str):
-                status = os.stat(item)
-                digest.update(f"{item} {status.st_size} {status.st_mtime_ns}\n".encode())
-            else:
-                digest.update(np.ascontiguousarray(item.positions).tobytes() + np.asarray(item.numbers).tobytes())
+        for path, state in self.states().items():
+            digest.update(f"{path} {state}\n".encode())
+        for item in self.given if not self.paths else ():
+            digest.update(np.ascontiguousarray(item.positions).tobytes() + np.asarray(item.numbers).tobytes())
         return digest.hexdigest()
+
+
+def _store_state(path: Path) -> str | None:
+    try:
+        with StructureStore(path) as store:
+            return store.content_hash
+    except Exception:  # whatever a damaged file makes of itself
+        return "damaged" if path.exists() else None
+
+
+def _file_state(path: Path) -> str | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+@contextmanager
+def unchanged(sources: Sequence[Source], note: Path | None) -> Iterator[None]:
+    """While this lasts, the files of the sources must stay: they are read in parts, and some of them again.
+
+    Args:
+        note: Progress, deleted where they did not: it may hold what came of a file that was damaged by then.
+
+    Raises:
+        StoreError: One was deleted, truncated or changed; in place of whatever came of it.
+    """
+    before = [s.states() for s in sources]
+    cause: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        cause = error
+    changed = _first_change(sources, before)
+    if changed is not None:
+        if note is not None:
+            note.unlink(missing_ok=True)
+        raise StoreError(
+            f"{changed} while the candidates were scored. Put it back or leave it out, and select again, from the "
+            "beginning."
+        ) from cause
+    if cause is not None:
+        raise cause
+
+
+def _first_change(sources: Sequence[Source], before: Sequence[dict[Path, str | None]]) -> str | None:
+    """The first file that is not as it was, and what became of it."""
+    for source, then in zip(sources, before, strict=True):
+        for path, state in source.states().items():
+            if state != then[path]:
+                return f"{path}: {'deleted' if state is None else 'truncated or changed'}"
+    return None
 
 
 def _ranges(store: StructureStore) -> Iterator[tuple[int, int]]:
@@ -174,6 +232,14 @@ def _ranges(store: StructureStore) -> Iterator[tuple[int, int]]:
         counts = store.n_atoms_per_structure(first, min(first + OFFSETS_AT_ONCE, len(store)))
         for part in chunks_by_atoms(counts, CHUNK_ATOMS):
             yield first + part.start, first + part.stop
+
+
+def chunks_left(sources: Sequence[Source], done: Collection[tuple[int, int]], most: int) -> int:
+    """How many chunks are not done, counted up to ``most``; this number where only reading files would tell."""
+    if any(s.n_structures is None for s in sources):
+        return most
+    left = (chunk for s in sources for chunk in s.chunks() if chunk.key not in done)
+    return sum(1 for _ in islice(left, most))
 
 
 def list_sources(candidates: Any) -> list[Source]:

@@ -29,7 +29,7 @@ from aenet_ray.features.pipeline import (
     said,
 )
 from aenet_ray.ray_session import ensure_ray
-from aenet_ray.selection.candidates import Source
+from aenet_ray.selection.candidates import Source, chunks_left
 from aenet_ray.selection.datasource import CandidateChunks
 from aenet_ray.selection.journal import Journal
 from aenet_ray.selection.run import Runner, Scores
@@ -53,12 +53,14 @@ def on_ray(n_actors: int) -> Runner:
     """How chunks are scored with a pool of actors, on a running Ray or a local one for the time being.
 
     Args:
-        n_actors: Never more than the cluster has processors for.
+        n_actors: Never more than the cluster has processors for, or than there are chunks of a store or of structures
+            in memory.
     """
 
     def run(scorer: Scorer, sources: Sequence[Source], journal: Journal) -> Scores:
-        with ensure_ray(n_actors) as session:
-            size = int(min(n_actors, max(1, session.cpus)))
+        useful = max(1, chunks_left(sources, journal.done, n_actors))
+        with ensure_ray(useful) as session:
+            size = int(min(useful, max(1, session.cpus)))
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     with closing(_scored(scorer, sources, journal, size)) as scored:

@@ -15,9 +15,9 @@ import numpy as np
 from aenet_ray.committee.calibration import fingerprint
 from aenet_ray.committee.potential import TorchCommitteePotential
 from aenet_ray.committee.predict_result import METRICS
-from aenet_ray.errors import CommitteeError, ConfigError, StoreError, StructureError
+from aenet_ray.errors import CommitteeError, ConfigError, StructureError
 from aenet_ray.progress import progress_bar
-from aenet_ray.selection.candidates import CHUNK_ATOMS, OnError, Source, list_sources
+from aenet_ray.selection.candidates import CHUNK_ATOMS, OnError, Source, list_sources, unchanged
 from aenet_ray.selection.journal import Journal
 from aenet_ray.selection.result import Selection
 from aenet_ray.selection.score import Scored, Scorer
@@ -75,7 +75,8 @@ def select_structures(
         ConfigError: A setting makes no sense.
         CommitteeError: The committee has fewer than two members, or is not calibrated.
         StructureError: A candidate cannot be used, or none can.
-        StoreError: A store, or the progress of an earlier call, is damaged or of something else.
+        StoreError: A store, or the progress of an earlier call, is damaged or of something else; or a file of
+            candidates was deleted or changed while they were scored.
     """
     _check(top=top, pool=pool, workers=workers, metric=metric, on_error=on_error)
     if not isinstance(committee, TorchCommitteePotential):
@@ -100,10 +101,9 @@ def select_structures(
         else:
             journal.load(note)
             logger.info("going on: %d candidates are done", journal.n_structures)
-    _score_all(journal, scorer, sources, note, _runner(committee, workers), on_error, progress)
-    if [s.fingerprint() for s in sources] != about["candidates"]:
-        raise StoreError("the candidates' files were changed while they were scored; select again.")
-    selection = _selection(journal, sources, top, diverse, target, scales)
+    with unchanged(sources, note):
+        _score_all(journal, scorer, sources, note, _runner(committee, workers), on_error, progress)
+        selection = _selection(journal, sources, top, diverse, target, scales)
     if target is not None and note is not None:
         from aenet_ray.selection.output import write_selection
 

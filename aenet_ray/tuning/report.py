@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aenet_ray.errors import PlotError
+from aenet_ray.plots.folds import Configuration, fold_curves, fold_spread
 from aenet_ray.plots.search import TrialCurve, importance_bars, parallel_coordinates, search_curves
 from aenet_ray.tuning.events import read_events
 from aenet_ray.tuning.plan import COMMITTEE
@@ -70,34 +71,77 @@ def mean_text(metric: str, mean: float, std: float) -> str:
     return f"{number} ± {metric_text(metric, std).partition(' ')[0]} {unit}".rstrip()
 
 
+Figure = tuple[str, Callable[[Path], Any]]
+"""Name of the file, and what draws it there."""
+
+
 def write_figures(results: TuneResults) -> list[Path]:
-    """``report/`` in the search's folder: metric against time, parallel coordinates, importance."""
-    tune, folder = results.search.tune, results.folder / "report"
+    """``report/`` in the search's folder: the metric in time, parallel coordinates, importance; of a cross-validation
+    the metric of all folds by epochs and at the end, and the rest of its configurations."""
+    folder = results.folder / "report"
     folder.mkdir(exist_ok=True)
-    curves = trial_curves(results)
-    label = _label(tune.metric)
-    log = [path for path, domain in tune.domains.items() if domain.is_log]
+    written = []
+    for name, draw in _fold_figures(results) if results.search.tune.cv is not None else _trial_figures(results):
+        try:
+            draw(folder / name)
+        except PlotError:  # too few trials, or none that got anywhere: the table says so
+            continue
+        written.append(folder / name)
+    return written
+
+
+def _trial_figures(results: TuneResults) -> list[Figure]:
+    curves, label = trial_curves(results), _label(results.search.tune.metric)
+    over_time: Figure = ("metric_over_time.png", lambda file: search_curves(curves, label, file))
+    return [over_time, *_setting_figures(results, curves)]
+
+
+def _fold_figures(results: TuneResults) -> list[Figure]:
+    """Settings are compared by the means of configurations; there is nothing to compare in a single one."""
+    found, label = configurations(results), _label(results.search.tune.metric)
+    means = [TrialCurve(c.name, np.zeros(1), np.array([c.mean]), True, c.values) for c in found]
+    figures: list[Figure] = [
+        ("folds_over_epochs.png", lambda file: fold_curves(found, label, file)),
+        ("folds.png", lambda file: fold_spread(found, label, file)),
+    ]
+    return [*figures, *(_setting_figures(results, means, "Mean of validation") if len(found) > 1 else ())]
+
+
+def _setting_figures(results: TuneResults, curves: list[TrialCurve], of: str = "Validation") -> list[Figure]:
+    """Of each setting: what its values led to, and how much it mattered."""
+    tune = results.search.tune
+    label = _label(tune.metric).replace("Validation", of, 1)
     short = {path: path.split(".", 1)[-1] for path in tune.space}
+    log = [short[path] for path, domain in tune.domains.items() if domain.is_log]
     renamed = [
         TrialCurve(c.name, c.seconds, c.metric, c.finished, {short[k]: v for k, v in c.values.items()}) for c in curves
     ]
     importance = {short[name]: share for name, share in results.importance().items()}
-    figures: list[tuple[Path, Callable[[Path], Any]]] = [
-        (folder / "metric_over_time.png", lambda file: search_curves(curves, label, file)),
-        (
-            folder / "parallel_coordinates.png",
-            lambda file: parallel_coordinates(renamed, [short[p] for p in log], label, file),
-        ),
-        (folder / "importance.png", lambda file: importance_bars(importance, file)),
+    return [
+        ("parallel_coordinates.png", lambda file: parallel_coordinates(renamed, log, label, file)),
+        ("importance.png", lambda file: importance_bars(importance, file)),
     ]
-    written = []
-    for file, draw in figures:
-        try:
-            draw(file)
-        except PlotError:  # too few trials, or none that got anywhere: the table says so
+
+
+def configurations(results: TuneResults) -> list[Configuration]:
+    """Those of a cross-validation with a finished fold; the metric as ``trial_curves`` has it."""
+    tune, found = results.search.tune, []
+    for group in results.configurations():
+        done = [t for t in group if t.finished]
+        if not done:
             continue
-        written.append(file)
-    return written
+        metric = [_factor(results) * np.array([row[tune.metric] for row in t.rows]) for t in done]
+        last = np.array([t.rows[-1][tune.metric] for t in done])
+        text = mean_text(tune.metric, last.mean(), last.std(ddof=1) if len(last) > 1 else np.nan)
+        text += f", {len(done)} of {len(group)} folds" if len(done) < len(group) else ""
+        values = group[0].values
+        found.append(Configuration(values_text(values), text, [t.split for t in done], metric, values))
+    return found
+
+
+def _factor(results: TuneResults) -> float:
+    """Errors in thousandths, less is better."""
+    return results.search.tune.sign * (1.0 if "loss" in results.search.tune.metric else 1000.0)
 
 
 def _label(metric: str) -> str:
@@ -110,7 +154,7 @@ def _label(metric: str) -> str:
 def trial_curves(results: TuneResults) -> list[TrialCurve]:
     """Each trial's metric (in thousandths for errors, times −1 where more is better) at the times it was reported."""
     tune = results.search.tune
-    factor = tune.sign * (1.0 if "loss" in tune.metric else 1000.0)
+    factor = _factor(results)
     times: dict[str, list[tuple[float, float]]] = {}
     began = None
     for event in read_events(results.folder):

@@ -48,6 +48,11 @@ class TrialResult:
     run_dir: Path
     started: float
 
+    @property
+    def finished(self) -> bool:
+        """It came to its end, and has epochs."""
+        return self.state == "finished" and bool(self.rows)
+
     def best_row(self, metric: str, sign: float) -> Row | None:
         """The epoch with the best value of the metric."""
         rows = [row for row in self.rows if math.isfinite(row[metric])]
@@ -79,7 +84,7 @@ class TuneResults:
         return self.search.folder
 
     def table(self) -> DataFrame:
-        """One row a trial: state, epochs, seconds, settings, and the metrics of its best epoch.
+        """One row a trial: state, epochs, seconds, settings, and the metrics of its best epoch; of a fold, of its last.
 
         Energies in eV/atom, forces in eV/Å.
         """
@@ -89,7 +94,7 @@ class TuneResults:
 
     def _row(self, trial: TrialResult) -> dict[str, Any]:
         tune = self.search.tune
-        best = trial.best_row(tune.metric, tune.sign) or {}
+        best = self._telling(trial) or {}
         metrics = dict.fromkeys((tune.metric, *SHOWN_METRICS))
         shown = {name: best.get(name, math.nan) for name in metrics}
         if "force" not in tune.metric and all(math.isnan(shown.get(n, math.nan)) for n in SHOWN_METRICS[2:4]):
@@ -99,12 +104,19 @@ class TuneResults:
             **({"split": trial.split} if tune.cv is not None else {}),
             "state": trial.state,
             "epochs": len(trial.rows),
-            "best_epoch": int(best["epoch"]) + 1 if best else None,
+            **({"best_epoch": int(best["epoch"]) + 1 if best else None} if tune.cv is None else {}),
             **shown,
             "seconds": sum(row["epoch_time"] for row in trial.rows if math.isfinite(row["epoch_time"])),
             **trial.values,
             "error": trial.error,
         }
+
+    def _telling(self, trial: TrialResult) -> Row | None:
+        """The epoch that stands for a trial; of a fold the last: the best is chosen on the structures held out."""
+        tune = self.search.tune
+        if tune.cv is None:
+            return trial.best_row(tune.metric, tune.sign)
+        return trial.rows[-1] if trial.rows else None
 
     @property
     def best(self) -> TrialResult:
@@ -134,8 +146,8 @@ class TuneResults:
         import pandas as pd
 
         tune, rows = self.search.tune, {}
-        for group in self._configurations():
-            last = [t.rows[-1] for t in group if t.rows and t.state == "finished"]
+        for group in self.configurations():
+            last = [t.rows[-1] for t in group if t.finished]
             measured = pd.DataFrame(last, columns=list(dict.fromkeys((tune.metric, *SHOWN_METRICS))), dtype=float)
             measured = measured.dropna(axis=1, how="all") if len(measured) else measured
             numbers = {f"{c}_{kind}": getattr(measured[c], kind)() for c in measured for kind in ("mean", "std")}
@@ -143,7 +155,7 @@ class TuneResults:
         table = pd.DataFrame.from_dict(rows, orient="index")
         return table.sort_values(f"{tune.metric}_mean", ascending=tune.mode == "min") if len(table) else table
 
-    def _configurations(self) -> list[list[TrialResult]]:
+    def configurations(self) -> list[list[TrialResult]]:
         """Trials of the same settings: those of one cross-validation."""
         groups: dict[str, list[TrialResult]] = {}
         for trial in self.trials:
@@ -161,20 +173,40 @@ class TuneResults:
         return settings
 
     def importance(self) -> dict[str, float]:
-        """Share of the rank variance of the metric that each setting explains alone; see ``tuning.importance``."""
+        """Share of the rank variance of the metric that each setting explains alone; see ``tuning.importance``.
+
+        Of a cross-validation, the metric is the mean of each configuration.
+        """
         tune = self.search.tune
+        if not tune.space:
+            return {}
+        if tune.cv is not None:
+            summary, means = self.summary(), f"{tune.metric}_mean"
+            if means not in summary:
+                return {}
+            values = [self.trials[int(index)].values for index in summary.index]
+            return setting_importance(values, (tune.sign * summary[means]).fillna(math.inf).to_list())
         rows = [trial.best_row(tune.metric, tune.sign) for trial in self.trials]
         metric = [tune.sign * row[tune.metric] if row else math.inf for row in rows]
-        return setting_importance([trial.values for trial in self.trials], metric) if tune.space else {}
+        return setting_importance([trial.values for trial in self.trials], metric)
+
+    def _found(self, trial: TrialResult) -> str:
+        """What speaks for the best trial: its best epoch, or the mean over all folds of its configuration."""
+        tune = self.search.tune
+        summary = self.summary() if tune.cv is not None else None
+        if summary is not None and f"{tune.metric}_mean" in summary:
+            row = summary.iloc[0]
+            mean, std = row[f"{tune.metric}_mean"], row[f"{tune.metric}_std"]
+            return f"{tune.metric} {mean:.6g} ± {std:.3g}, mean of {row['folds']:.0f} folds"
+        best = trial.best_row(tune.metric, tune.sign) or {}
+        return f"{tune.metric} {best[tune.metric]:.6g} in epoch {best['epoch'] + 1:.0f}"
 
     def write(self) -> dict[str, Path]:
         """``results.csv`` and ``best.yaml`` in the search's folder; file by name."""
         written = {"table": self.folder / "results.csv", "best": self.folder / "best.yaml"}
         write_text(written["table"], self.table().to_csv(index=False))
-        trial, metric = self.best, self.search.tune.metric
-        row = trial.best_row(metric, self.search.tune.sign) or {}
-        found = f"{metric} {row[metric]:.6g} in epoch {row['epoch'] + 1:.0f}"
-        head = f"# trial {trial.index} of the search in {self.folder}: {found}\n"
+        trial = self.best
+        head = f"# trial {trial.index} of the search in {self.folder}: {self._found(trial)}\n"
         text = yaml.safe_dump(self.best_settings(), sort_keys=False, allow_unicode=True)
         write_text(written["best"], head + "#   aenet-ray train best.yaml\n" + text)
         if self.search.tune.cv is not None:

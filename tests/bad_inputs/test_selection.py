@@ -22,6 +22,8 @@ from aenet_ray.plots.reliability import reliability_plot
 from aenet_ray.plots.selection import selection_plot
 from aenet_ray.selection.run import select_structures
 from aenet_ray.selection.score import Scorer
+from aenet_ray.structures.ase_io import write_ase
+from aenet_ray.structures.store import write_store
 
 
 def choose(s: SimpleNamespace, **given: object) -> object:
@@ -124,6 +126,19 @@ def test_refused(tried, error, message, some, tmp_path):
     with pytest.raises(error, match=message):
         tried(SimpleNamespace(**vars(some), tmp=tmp_path))
     assert not [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".png", ".progress")]
+
+
+@pytest.mark.parametrize("kind", ["h5", "xyz"])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_lost_on_the_way(some, tmp_path, monkeypatch, kind, on_error):
+    """Also where bad candidates are skipped: what is left of a file is no selection of it."""
+    path, score = tmp_path / f"a.{kind}", Scorer.__call__
+    (write_store if kind == "h5" else write_ase)(some.structures, path)
+    monkeypatch.setattr(Scorer, "__call__", lambda self, chunk: (path.unlink(), score(self, chunk))[1])
+    message = rf"a\.{kind}: deleted while the candidates were scored. Put it back or leave it out, and select again"
+    with pytest.raises(StoreError, match=message):
+        select_structures(some.committee, path, on_error=on_error, output=tmp_path / "s.xyz", progress=False)
+    assert not list(tmp_path.glob("s.xyz*progress"))
 
 
 EARLY = [row for row in ROWS[: [r[0] for r in ROWS].index("bad frame")]]

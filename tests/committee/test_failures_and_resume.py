@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from committees import (
 from aenet_ray import RunConfig, TorchCommitteePotential
 from aenet_ray.committee import train as committee_train
 from aenet_ray.errors import TrainingError
+from aenet_ray.training.spec import RunSpec
 
 
 @pytest.fixture(scope="module")
@@ -183,11 +185,16 @@ def test_stopped_in_between_it_ends_as_if_undisturbed(undisturbed, structures, t
     assert len(again.trainouts[1].learning_rate) == 2
 
 
-def test_more_epochs_and_more_members(structures, tmp_path):
+def test_more_epochs_and_more_members(structures, tmp_path, caplog):
     folder = tmp_path / "run"
+    caplog.set_level(logging.INFO, "aenet_ray")
     one, two = (committee_of(n, folder, base_seed=None) for n in (1, 2))
     untrained().train(structures, config=training(iterations=1), committee_config=one)
     result = untrained().train(structures, config=training(iterations=2), committee_config=two, run=GO_ON)
+    said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("training on")]
+    seed = f"training on 12 structures, validating on 4, 0 left out by filters; seed {result.members[0].seed}"
+    assert said == [seed, seed], "the committee's seed, also where the second member begins"
+    assert [RunSpec.load(m.member_dir).seed for m in result.members] == [m.seed for m in result.members]
     assert [m.metrics["epochs_recorded"] for m in result.members] == [2, 2]
     assert result.members[1].seed == result.members[0].seed + 1, "drawn once, recorded, counted on"
     splits = [np.load(m.member_dir / "split.npz")["train"] for m in result.members]

@@ -95,7 +95,10 @@ def test_result(trained):
     assert (stats["n"], stats["min"], stats["max"]) == (3, min(final), max(final))
     assert result.stats["epochs_recorded"]["mean"] == 2
     assert result.trainouts[1].has_force_data
-    assert "±" in str(result)
+    head, *lines = str(result).splitlines()[1:]
+    assert head.split() == ["mean", "±", "spread", "of", "members", "meV/atom,", "forces", "meV/Å"]
+    assert f"  final_RMSE_train         {1000 * stats['mean']:8.2f} ± {1000 * stats['std']:.2f}" in lines
+    assert any(x.startswith("  final_RMSE_force_test ") for x in lines)
     assert len(result.completed_members) == 3
     assert not result.failed_members
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from selections import assert_same, candidate_files, members
 
-from aenet_ray.errors import StructureError
+from aenet_ray.errors import StoreError, StructureError
 from aenet_ray.selection import candidates as cutting
+from aenet_ray.selection import pipeline
 from aenet_ray.selection.run import select_structures
 from aenet_ray.selection.score import Scorer
-from aenet_ray.structures.store import StructureStore
+from aenet_ray.structures.store import StructureStore, write_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180), pytest.mark.usefixtures("ray_local")]
 
@@ -78,6 +79,21 @@ def test_same_as_in_process(files, tmp_path):
     assert str(os.getpid()) not in {p.name for p in pids.iterdir()}
 
 
+@pytest.mark.parametrize(("n", "actors"), [(1, 1), (60, 4)])
+def test_no_more_actors_than_chunks(files, monkeypatch, n, actors):
+    """Of four processors; a Ray of our own would be made no larger either."""
+    asked, pools = [], []
+    ensure, pool = pipeline.ensure_ray, pipeline.ray.data.ActorPoolStrategy
+    monkeypatch.setattr(pipeline, "ensure_ray", lambda n: (asked.append(n), ensure(n))[1])
+    monkeypatch.setattr(pipeline.ray.data, "ActorPoolStrategy", lambda size: (pools.append(size), pool(size=size))[1])
+    write_store(list(StructureStore(files[0]))[:n], files[0])
+    n_chunks = len(list(SmallChunks(0, StructureStore(files[0])).chunks()))
+    found = select_structures(members(), files[0], top=3, workers=64, progress=False)
+    assert found.n_candidates == n
+    assert pools == [min(n_chunks, 4)] == [actors]
+    assert asked == [n_chunks]
+
+
 def test_an_actor_that_dies_is_replaced(files, tmp_path):
     pids, killed = tmp_path / "pids", []
 
@@ -104,6 +120,23 @@ def test_bad_candidates_are_told_as_in_process(files, tmp_path):
         select_structures(members(), files, workers=2, progress=False)
     found = select_structures(members(), files, workers=2, on_error="skip", progress=False)
     assert (found.n_candidates, found.n_skipped) == (100, 1)
+
+
+@pytest.mark.parametrize("name", ["c.h5", "c.extxyz"])
+def test_a_lost_file_is_told_as_in_process(files, tmp_path, name):
+    """Deleted when the first actor works: by then a file may be on its way already, ranges of a store are not."""
+    pids = tmp_path / "pids"
+
+    def delete() -> None:
+        while not list(pids.iterdir()):
+            time.sleep(0.01)
+        (tmp_path / name).unlink()
+
+    thread = threading.Thread(target=delete)
+    thread.start()
+    with pytest.raises(StoreError, match=f"/{name}: deleted while the candidates were scored. Put it back or leave it"):
+        select_structures(members(), files, workers=2, progress=False)
+    thread.join()
 
 
 def test_a_store_given_as_an_object(files):

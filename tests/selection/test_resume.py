@@ -92,19 +92,6 @@ def test_progress_of_something_else_is_refused(files, tmp_path, monkeypatch, cha
     assert_same(found, select_structures(committee, given, **{"top": 8, **change}, progress=False))
 
 
-def test_changed_files_are_noticed(files, tmp_path, monkeypatch):
-    score = Scorer.__call__
-
-    def call(self, chunk):
-        with (tmp_path / "c.extxyz").open("a") as file:
-            file.write("\n")
-        return score(self, chunk)
-
-    monkeypatch.setattr(Scorer, "__call__", call)
-    with pytest.raises(StoreError, match="changed while they were scored"):
-        select_structures(members(), files, top=8, progress=False)
-
-
 def test_nothing_usable(tmp_path):
     (tmp_path / "bad.extxyz").write_text("2\n\nTi 0 0 0\nO 0 0 x\n")
     with pytest.raises(StructureError, match=r"no candidate can be used; the first: .*'x'"):

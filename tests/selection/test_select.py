@@ -60,6 +60,19 @@ def test_the_least_certain_as_by_sorting_all(committee, structures, store, metri
 
 
 @pytest.mark.usefixtures("small_chunks")
+def test_chunks_are_counted_where_no_file_need_be_read(structures, store, tmp_path):
+    sources = cutting.list_sources([store, structures])
+    keys = [c.key for s in sources for c in s.chunks()]
+    assert len(keys) > 8
+    assert cutting.chunks_left(sources, (), 64) == len(keys)
+    assert cutting.chunks_left(sources, keys[2:5], 64) == len(keys) - 3
+    assert cutting.chunks_left(sources, keys, 64) == 0
+    assert cutting.chunks_left(sources, (), 3) == 3
+    write_ase(structures[:1], tmp_path / "a.extxyz")
+    assert cutting.chunks_left(cutting.list_sources([store, tmp_path / "a.extxyz"]), (), 64) == 64
+
+
+@pytest.mark.usefixtures("small_chunks")
 def test_any_format_and_any_mixture_of_them(committee, structures, store, tmp_path):
     expected = names(select_structures(committee, store, top=9, progress=False))
     write_ase(structures[:30], tmp_path / "a.extxyz")

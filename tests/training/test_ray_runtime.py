@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from aenet_ray import ray_session
+from aenet_ray.ray_session import ensure_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -94,7 +98,7 @@ def test_two_workers_quietly_and_nothing_left(tmp_path: Path) -> None:
         started |= descendants(driver.pid)
         time.sleep(0.1)
     left = alive(started)
-    assert (tmp_path / "err").read_text() == ""
+    assert (tmp_path / "err").read_text() == "" or os.cpu_count() == 1, "on one core, sharing it is warned of"
     assert driver.returncode == 0
     lines = (tmp_path / "out").read_text().splitlines()
     assert len(lines) == 1, "Ray or a worker wrote to the terminal"
@@ -126,6 +130,47 @@ def test_a_driver_that_is_ended_takes_its_ray_along(tmp_path: Path, blow: signal
     while left := [name for name in alive(started).values() if not name.startswith(agents)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
+
+
+class Started(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "address", "warned"),
+    [
+        (64, 2, None, True),
+        (3, 2, "local", True),
+        (2, 2, None, False),
+        (None, 2, None, False),
+        (64, 2, "far:6379", False),
+    ],
+)
+def test_more_workers_than_processors_are_warned_of_before_anything_starts(
+    monkeypatch, caplog, asked, there, address, warned
+):
+    def connect(local, num_cpus, *_):
+        assert num_cpus == asked, "what was asked for is started"
+        raise Started
+
+    monkeypatch.setattr(ray_session, "_connect", connect)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr(os, "cpu_count", lambda: there)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with caplog.at_level(logging.WARNING, "aenet_ray"), pytest.raises(Started), ensure_ray(asked):
+        pass
+    said = [r.getMessage() for r in caplog.records if r.name == "aenet_ray.ray_session"]
+    assert len(said) == warned
+    if warned:
+        assert said[0].startswith(f"{asked} CPUs are asked for, this machine has 2: workers will share them")
+
+
+def test_a_ray_that_runs_is_not_warned_of(ray_local, caplog):
+    with caplog.at_level(logging.WARNING, "aenet_ray"), ensure_ray(640):
+        pass
+    assert not caplog.records
 
 
 def test_an_address_nobody_answers_at_is_said() -> None:

@@ -35,7 +35,13 @@ def test_folds_from_the_command_line(tmp_path, ray_local, capsys):
     assert row["test_energy_rmse_std"] == pytest.approx(pd.Series(last).std())
     assert f"{1000 * row['test_energy_rmse_mean']:.3g}"[:3] in said
     assert [t.split for t in results.trials] == ["fold_1", "fold_2", "fold_3"]
-    best = yaml.safe_load((tmp_path / "folds" / "best.yaml").read_text())
+    report = sorted(p.name for p in (tmp_path / "folds" / "report").iterdir())
+    assert report == ["folds.png", "folds_over_epochs.png"], "one configuration: nothing to compare"
+    table = pd.read_csv(tmp_path / "folds" / "results.csv")
+    assert table.test_energy_rmse.tolist() == pytest.approx(last)
+    text = (tmp_path / "folds" / "best.yaml").read_text()
+    assert f"{row['test_energy_rmse_mean']:.6g} ± {row['test_energy_rmse_std']:.3g}, mean of 3 folds" in text
+    best = yaml.safe_load(text)
     assert "split" not in best["data"], "the best configuration of folds is for all data"
     assert best["training"]["testpercent"] == 20
 
