@@ -198,6 +198,30 @@ def angular_rows(x, y, z, d, ra, na, beta, b, row):
 
 
 @helper
+def angular_block(s, cap, e, rr, nr, ra, na, beta, b, unit):
+    """All rows of eight neighbours inside ``ra``; their unit vectors and distances from ``unit`` on."""
+    x, y, z, d = load(s, AX * cap + e), load(s, AY * cap + e), load(s, AZ * cap + e), load(s, AD * cap + e)
+    radial_rows(d, rr, nr, b)
+    angular_rows(x, y, z, d, ra, na, beta, b, nr + 1)
+    store(b, unit, x)
+    store(b, unit + 8, y)
+    store(b, unit + 16, z)
+    store(b, unit + 24, d)
+
+
+@helper
+def radial_block(s, cap, e, rr, nr, b, unit):
+    """The same of eight of the others, which have radial rows only."""
+    x, y, z, d = load(s, X * cap + e), load(s, Y * cap + e), load(s, Z * cap + e), load(s, D * cap + e)
+    radial_rows(d, rr, nr, b)
+    inverse = 1.0 / d
+    store(b, unit, inverse * x)
+    store(b, unit + 8, inverse * y)
+    store(b, unit + 16, inverse * z)
+    store(b, unit + 24, d)
+
+
+@helper
 def along_edge(b, lane, c, start, n):
     """Sum of the first n rows over coefficients: two sums, as each waits for itself."""
     even, odd = splat(0.0), splat(0.0)
@@ -300,13 +324,7 @@ def members_vjp_kernel(
         fold(c, size, own, spins, multi, folded)
         cx, cy, cz = splat(0.0), splat(0.0), splat(0.0)
         for e in range(0, count, 8):
-            x, y, z, d = load(s, AX * cap + e), load(s, AY * cap + e), load(s, AZ * cap + e), load(s, AD * cap + e)
-            radial_rows(d, rr, nr, b)
-            angular_rows(x, y, z, d, ra, na, beta, b, nr + 1)
-            store(b, unit, x)
-            store(b, unit + 8, y)
-            store(b, unit + 16, z)
-            store(b, unit + 24, d)
+            angular_block(s, cap, e, rr, nr, ra, na, beta, b, unit)
             for lane in range(min(8, count - e)):
                 j = index[e + lane]
                 start = 8 * size * species[j]
@@ -319,13 +337,7 @@ def members_vjp_kernel(
                 if want_virial:
                     add_virial(b, unit, lane, gx, gy, gz, structure, virial)
         for e in range(0, rest, 8):
-            x, y, z, d = load(s, X * cap + e), load(s, Y * cap + e), load(s, Z * cap + e), load(s, D * cap + e)
-            radial_rows(d, rr, nr, b)
-            inverse = 1.0 / d
-            store(b, unit, inverse * x)
-            store(b, unit + 8, inverse * y)
-            store(b, unit + 16, inverse * z)
-            store(b, unit + 24, d)
+            radial_block(s, cap, e, rr, nr, b, unit)
             for lane in range(min(8, rest - e)):
                 j = index[cap + e + lane]
                 along = along_edge(b, lane, folded, 8 * size * species[j], nr + 1)

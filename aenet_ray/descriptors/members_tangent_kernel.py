@@ -10,23 +10,9 @@ import numpy as np
 
 from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.cached import cached_kernel, helper
-from aenet_ray.descriptors.columns import (
-    AD,
-    AX,
-    AY,
-    AZ,
-    D,
-    X,
-    Y,
-    Z,
-    aligned,
-    clear,
-    scratch_for,
-    sum_lanes,
-    unit_vector,
-)
+from aenet_ray.descriptors.columns import aligned, clear, scratch_for, sum_lanes, unit_vector
 from aenet_ray.descriptors.feature_kernel import moment_sums
-from aenet_ray.descriptors.members_kernel import angular_rows, load_groups, radial_rows
+from aenet_ray.descriptors.members_kernel import angular_block, load_groups, radial_block
 from aenet_ray.descriptors.simd import at, load, splat, store
 
 
@@ -137,12 +123,7 @@ def members_jvp_kernel(
         clear(sums, size * len(spins))
         cx, cy, cz = load(v, 24 * i), load(v, 24 * i + 8), load(v, 24 * i + 16)
         for e in range(0, count, 8):
-            x, y, z, d = load(s, AX * cap + e), load(s, AY * cap + e), load(s, AZ * cap + e), load(s, AD * cap + e)
-            radial_rows(d, rr, nr, b)
-            angular_rows(x, y, z, d, ra, na, beta, b, nr + 1)
-            store(b, unit, x)
-            store(b, unit + 8, y)
-            store(b, unit + 16, z)
+            angular_block(s, cap, e, rr, nr, ra, na, beta, b, unit)
             for lane in range(min(8, count - e)):
                 j = index[e + lane]
                 start = 8 * size * species[j]
@@ -153,12 +134,7 @@ def members_jvp_kernel(
                 dx, dy, dz = dx - ux * along, dy - uy * along, dz - uz * along
                 add_across(b, lane, own + 1, na, dx, dy, dz, along, sums, start + 8 * (own + 1))
         for e in range(0, rest, 8):
-            x, y, z, d = load(s, X * cap + e), load(s, Y * cap + e), load(s, Z * cap + e), load(s, D * cap + e)
-            radial_rows(d, rr, nr, b)
-            inverse = 1.0 / d
-            store(b, unit, inverse * x)
-            store(b, unit + 8, inverse * y)
-            store(b, unit + 16, inverse * z)
+            radial_block(s, cap, e, rr, nr, b, unit)
             for lane in range(min(8, rest - e)):
                 j = index[cap + e + lane]
                 dx, dy, dz = difference(v, j, cx, cy, cz)
