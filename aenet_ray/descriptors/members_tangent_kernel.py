@@ -12,7 +12,7 @@ from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.cached import cached_kernel, helper
 from aenet_ray.descriptors.columns import aligned, clear, scratch_for, sum_lanes, unit_vector
 from aenet_ray.descriptors.feature_kernel import moment_sums
-from aenet_ray.descriptors.members_kernel import angular_block, load_groups, radial_block
+from aenet_ray.descriptors.members_rows import angular_block, load_groups, radial_block
 from aenet_ray.descriptors.simd import at, load, splat, store
 
 
