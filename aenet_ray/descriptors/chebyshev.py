@@ -18,9 +18,6 @@ from aenet_ray.config import known_arguments
 from aenet_ray.descriptors import cluster_search, operators
 from aenet_ray.descriptors.coefficients import angular_tables, powers_to_features, typespin
 from aenet_ray.descriptors.feature_kernel import features_kernel
-from aenet_ray.descriptors.gradient_kernel import vjp_kernel
-from aenet_ray.descriptors.members_kernel import members_vjp_kernel
-from aenet_ray.descriptors.members_tangent_kernel import members_jvp_kernel
 from aenet_ray.descriptors.neighbors import Edges, find_neighbors, read_only
 from aenet_ray.descriptors.parameters import (
     as_tensor,
@@ -32,6 +29,7 @@ from aenet_ray.descriptors.parameters import (
     checked_species,
     chosen_backend,
 )
+from aenet_ray.descriptors.several import FEW, jvp_of_each, vjp_of_each
 from aenet_ray.descriptors.tangent_kernel import jvp_kernel
 from aenet_ray.descriptors.torch_backend import BasisSettings
 from aenet_ray.errors import DescriptorError, UnknownSpeciesError
@@ -40,8 +38,6 @@ from aenet_ray.structures.structure import FloatArray, IntArray
 if TYPE_CHECKING:
     from aenet_ray.structures.block import StructureBlock
 
-# Up to FEW gradients go one by one and get the very bits that each gets alone; more share lanes, and agree to rounding.
-LANES, FEW = 8, 4
 NUMERIC_VERSION = 1  # raised when the same parameters would give other numbers, beyond rounding
 
 
@@ -190,7 +186,7 @@ class ChebyshevDescriptor:
         if self.backend == "torch":
             return operators.torch_features(self, edges, species_index)
         out = np.empty((edges.n_atoms, self.n_features))
-        features_kernel(*self._kernel_input(edges, species_index), out)
+        features_kernel(*self.kernel_input(edges, species_index), out)
         return out
 
     def vjp(
@@ -221,54 +217,10 @@ class ChebyshevDescriptor:
             virial = np.array([v for _, v in pairs if v is not None])
         else:
             offsets, n = checked_offsets(structure_offsets, edges.n_atoms)
-            grad, virial = self._kernel_vjp(edges, species_index, many, offsets, n)
+            grad, virial = vjp_of_each(self, edges, species_index, many, offsets, n)
         if structure_offsets is None:
             return grad[0] if one else grad, None
         return (grad[0], virial[0]) if one else (grad, virial)
-
-    def _kernel_vjp(
-        self, edges: Edges, species_index: IntArray, many: FloatArray, offsets: IntArray, n: int
-    ) -> tuple[FloatArray, FloatArray]:
-        """Of every g: few of them one after the other, more of them eight at a time."""
-        grad, virial = np.zeros((len(many), edges.n_atoms, 3)), np.zeros((len(many), n, 3, 3))
-        settings = self._kernel_input(edges, species_index)
-        for k in range(0, len(many), LANES):
-            part = slice(k, k + LANES)
-            if len(many[part]) <= FEW:
-                vjp_kernel(*settings, many[part], offsets, n > 0, grad[part], virial[part])
-            else:
-                grad[part], virial[part] = self._lanes(settings, species_index, many[part], offsets, n, len(many[part]))
-        return grad, virial
-
-    def vjp_in_lanes(
-        self,
-        edges: Edges,
-        species_index: IntArray,
-        g: FloatArray,
-        n_used: int,
-        *,
-        structure_offsets: IntArray | None = None,
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """As :meth:`vjp` of several g by the compiled kernel, from g as (n_atoms, F, 8), of which ``n_used`` count."""
-        g = checked_rows("g", g, (edges.n_atoms, self.n_features, LANES))
-        offsets, n = checked_offsets(structure_offsets, edges.n_atoms)
-        grad, virial = self._lanes(self._kernel_input(edges, species_index), species_index, g, offsets, n, n_used, True)
-        return grad, None if structure_offsets is None else virial
-
-    def _lanes(
-        self,
-        settings: Any,
-        species_index: IntArray,
-        g: FloatArray,
-        offsets: IntArray,
-        n: int,
-        n_used: int,
-        in_lanes: bool = False,
-    ) -> tuple[FloatArray, FloatArray]:
-        grad, virial = np.zeros((len(species_index), 3, LANES)), np.zeros((n, 3, 3, LANES))
-        species = read_only(species_index, np.int64), read_only(self.typespin, np.float64)
-        members_vjp_kernel(*settings, *species, g, in_lanes, offsets, n > 0, grad, virial)
-        return np.moveaxis(grad, -1, 0)[:n_used], np.moveaxis(virial, -1, 0)[:n_used]
 
     def jvp(
         self,
@@ -293,7 +245,7 @@ class ChebyshevDescriptor:
             raise DescriptorError("jvp got strain but no structure_offsets; expected both or none.")
         if np.ndim(v) == 3:
             if len(v) > FEW and strain is None and self.backend != "torch":
-                return self._jvp_in_lanes(edges, species_index, v)
+                return jvp_of_each(self, edges, species_index, v)
             each = [
                 self.jvp(edges, species_index, one, strain=strain, structure_offsets=structure_offsets) for one in v
             ]
@@ -304,23 +256,11 @@ class ChebyshevDescriptor:
         offsets, n = checked_offsets(structure_offsets if strain is not None else None, edges.n_atoms)
         tensor = checked_rows("strain", np.zeros((n, 3, 3)) if strain is None else strain, (n, 3, 3))
         out = np.empty((edges.n_atoms, self.n_features))
-        jvp_kernel(*self._kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
+        jvp_kernel(*self.kernel_input(edges, species_index), v, offsets, n > 0, tensor, out)
         return out
 
-    def _jvp_in_lanes(self, edges: Edges, species_index: IntArray, v: FloatArray) -> FloatArray:
-        v = checked_rows("v", v, (len(v), edges.n_atoms, 3))
-        settings = self._kernel_input(edges, species_index)
-        species = read_only(species_index, np.int64), read_only(self.typespin, np.float64)
-        result = np.empty((len(v), edges.n_atoms, self.n_features))
-        lanes, out = np.zeros((edges.n_atoms, 3, LANES)), np.empty((edges.n_atoms, self.n_features, LANES))
-        for k in range(0, len(v), LANES):
-            part = v[k : k + LANES]
-            lanes[..., : len(part)] = np.moveaxis(part, 0, -1)
-            members_jvp_kernel(*settings, *species, lanes, out)
-            result[k : k + LANES] = np.moveaxis(out[..., : len(part)], -1, 0)
-        return result
-
-    def _kernel_input(self, edges: Edges, species_index: IntArray) -> Any:
+    def kernel_input(self, edges: Edges, species_index: IntArray) -> tuple[Any, ...]:
+        """What all kernels begin with: neighbours, species weights, orders, cutoffs and tables."""
         weight = self.typespin[np.asarray(species_index)]
         if len(weight) != edges.n_atoms:
             raise DescriptorError(f"{len(weight)} species indices for {edges.n_atoms} atoms, expected one each.")

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from aenet_ray.descriptors.chebyshev import FEW, LANES, ChebyshevDescriptor
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.neighbors import Edges
+from aenet_ray.descriptors.several import FEW, LANES, vjp_in_lanes
 from aenet_ray.errors import StructureError
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.lanes import LaneNetworks
@@ -207,7 +208,7 @@ class _InLanes:
         self, described: DescribedBlock, edges: Edges, slopes: Any, offsets: IntArray | None
     ) -> tuple[FloatArray, FloatArray | None]:
         pairs = [
-            self.descriptor.vjp_in_lanes(edges, described.species, g, group.n_models, structure_offsets=offsets)
+            vjp_in_lanes(self.descriptor, edges, described.species, g, group.n_models, offsets)
             for g, group in zip(slopes, self.groups, strict=True)
         ]
         virials = [virial for _, virial in pairs if virial is not None]

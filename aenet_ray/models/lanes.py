@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aenet_ray.descriptors.several import LANES
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.architecture import ACTIVATION_NAMES
 from aenet_ray.models.lanes_kernel import lanes_kernel
 from aenet_ray.structures.structure import FloatArray, IntArray
-
-LANES = 8
 
 
 class LaneNetworks:

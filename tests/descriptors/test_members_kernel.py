@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aenet_ray.descriptors import chebyshev
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.neighbors import Edges, find_neighbors
+from aenet_ray.descriptors.several import FEW
 
 SPECIES = ["Ti", "O", "H"]
 
@@ -31,7 +31,7 @@ def structures(seed: int, n_species: int) -> tuple[Edges, np.ndarray, np.ndarray
     orders=st.tuples(st.integers(0, 9), st.integers(0, 9)),
     cutoffs=st.sampled_from([(5.0, 3.0), (3.0, 5.0), (5.0, 1.5)]),
     n_species=st.integers(1, 3),
-    k=st.integers(chebyshev.FEW + 1, 19),
+    k=st.integers(FEW + 1, 19),
 )
 def test_each_as_alone(
     seed: int, orders: tuple[int, int], cutoffs: tuple[float, float], n_species: int, k: int

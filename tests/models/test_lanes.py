@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from aenet_ray.descriptors.chebyshev import FEW, ChebyshevDescriptor
+from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.descriptors.several import FEW
 from aenet_ray.inference import blocks
 from aenet_ray.inference.blocks import BlockPrediction, DescribedBlock, Evaluator
 from aenet_ray.models.ann import ANNModel
