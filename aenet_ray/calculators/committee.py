@@ -53,7 +53,6 @@ class AenetCommitteeCalculator(Calculator):
         if not committee.members:
             raise CommitteeError("the committee has no members yet: train it, or read one with from_directory.")
         self.committee = committee
-        self._made: tuple[Any, Evaluator] | None = None
         calibration = committee.calibration() if calibrated else None
         self._scales = (1.0, 1.0) if calibration is None else (calibration.energy_scale, calibration.force_scale)
 
@@ -68,7 +67,8 @@ class AenetCommitteeCalculator(Calculator):
         want_stress = "stress" in properties and bool(self.atoms.pbc.all())
         want_forces = want_stress or "forces" in properties or "forces_std" in properties
         described = DescribedBlock.of(self.committee.descriptor, one_structure(self.atoms))
-        found = self._evaluator()(described, forces=want_forces, stress=want_stress)
+        evaluate = Evaluator([m.model for m in self.committee.members])
+        found = evaluate(described, forces=want_forces, stress=want_stress)
         energies = np.array([r.energy[0] for r in found])
         self.results |= {"energy": float(energies.mean()), "free_energy": float(energies.mean())}
         self.results |= {"energies": np.mean([r.atom_energies for r in found], axis=0)}
@@ -79,10 +79,3 @@ class AenetCommitteeCalculator(Calculator):
         if want_stress:
             mean = np.mean([r.stress[0] for r in found if r.stress is not None], axis=0)
             self.results["stress"] = full_3x3_to_voigt_6_stress(mean)
-
-    def _evaluator(self) -> Evaluator:
-        """Made once for the members there are: it takes as long as a small structure."""
-        members = self.committee.members
-        if self._made is None or self._made[0] is not members:
-            self._made = members, Evaluator([m.model for m in members])
-        return self._made[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from aenet_ray.features.store import FeatureStore
 from aenet_ray.structures.structure import IntArray, Structure
 from aenet_ray.training.spec import RunSpec
 
+logger = logging.getLogger(__name__)
+
 ROUNDING = 1e-4
 """Å and eV within which two numbers are one: files are written with few digits."""
 AT_ONCE = 1024
@@ -21,14 +24,18 @@ AT_ONCE = 1024
 
 def warn_of_training_structures(directory: Path, structures: Sequence[Structure]) -> None:
     """Warn of structures that the committee in ``directory`` was trained on; silent where that is not known."""
-    with suppress(StoreError):  # features of which a part is gone
-        if n := count_trained_on(directory, structures):
-            warn_user(
-                f"{n} of {len(structures)} structures given for calibration are among those that the committee in "
-                f"{directory} was trained on: its errors are smaller there than elsewhere, and error bars will be too "
-                "small. Calibrate again without them.",
-                UserWarning,
-            )
+    try:
+        n = count_trained_on(directory, structures)
+    except Exception as error:  # features of which a part is gone or damaged
+        logger.debug("what %s was trained on is not known: %s", directory, error)
+        return
+    if n:
+        warn_user(
+            f"{n} of {len(structures)} structures given for calibration are among those that the committee in "
+            f"{directory} was trained on: its errors are smaller there than elsewhere, and error bars will be too "
+            "small. Calibrate again without them.",
+            UserWarning,
+        )
 
 
 def count_trained_on(directory: Path, structures: Sequence[Structure]) -> int:

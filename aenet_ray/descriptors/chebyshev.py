@@ -198,8 +198,8 @@ class ChebyshevDescriptor:
             edges: Neighbours.
             species_index: (n_atoms,).
             g: Derivative of the energy with respect to the features, (n_atoms, F); or several, (k, n_atoms, F), of
-                energies on the same neighbours, which share the work: eight cost about as much as two. More than four
-                agree to rounding with what each would give alone, fewer to the last bit.
+                energies on the same neighbours, which share the work: eight cost about as much as two. Up to four agree
+                to the last bit with what each would give alone, more to rounding.
             structure_offsets: First atom of every structure and the end of the last, (n_structures + 1,);
                 given, the virial is returned.
 
@@ -261,7 +261,10 @@ class ChebyshevDescriptor:
 
     def kernel_input(self, edges: Edges, species_index: IntArray) -> tuple[Any, ...]:
         """What all kernels begin with: neighbours, species weights, orders, cutoffs and tables."""
-        weight = self.typespin[np.asarray(species_index)]
+        species = np.asarray(species_index)
+        if species.size and species.min() < 0:
+            raise DescriptorError(f"species index {species.min()}, expected 0 to {len(self.species) - 1}.")
+        weight = self.typespin[species]
         if len(weight) != edges.n_atoms:
             raise DescriptorError(f"{len(weight)} species indices for {edges.n_atoms} atoms, expected one each.")
         if not edges.ptr[-1] == len(edges.neighbor) == len(edges.vectors):

@@ -11,6 +11,7 @@ import gc
 import logging
 import math
 import re
+import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -82,14 +83,14 @@ def on_ray(n_actors: int | None = None) -> ShardRunner:
         shards: Sequence[Shard],
         done: Callable[[int], None],
     ) -> None:
-        left, counted = list(shards), set[int]()
+        left, counted, handled = list(shards), set[int](), sys.exc_info()[1]
 
         def count(start: int, n_structures: int) -> None:
             if start not in counted:
                 counted.add(start)
                 done(n_structures)
 
-        with ensure_ray(n_actors) as session:
+        with ensure_ray(None if n_actors is None else min(n_actors, len(shards))) as session:
             for attempt in range(1, ATTEMPTS + 1):
                 size = int(min(n_actors or math.inf, max(1, session.cpus), len(left)))
                 try:
@@ -98,7 +99,7 @@ def on_ray(n_actors: int | None = None) -> ShardRunner:
                             count(record["start"], record["n_structures"])
                     return
                 except Exception as error:
-                    let_go(error)
+                    let_go(error, handled)
                     raised = isinstance(error, (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException))
                     if raised or attempt == ATTEMPTS:
                         raise plain_error(error, f"{entry}: featurization on Ray failed") from error
@@ -140,16 +141,22 @@ def _records(
         yield from said(dataset.iter_rows(), f"the next shard of {size} featurizing actors")
 
 
-def let_go(error: Exception) -> None:
+def let_go(error: Exception, handled: BaseException | None) -> None:
     """Let go of the actors of a pipeline that failed with this.
 
     Ray Data waits until nobody names them. Its exceptions do, by the frames that they came through and those behind
     them: the processors would stay taken, and what comes next on the cluster would wait for them.
+
+    Args:
+        handled: What the caller was handling when the pipeline began; its traceback is none of Ray's.
     """
-    links: list[BaseException] = [error]
+    error.__traceback__ = None
+    links, seen = [error.__cause__, error.__context__], {id(None), id(handled), id(error)}
     for link in links:  # grows while we walk it
-        link.__traceback__ = None
-        links += [e for e in (link.__cause__, link.__context__) if e is not None and e not in links]
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            links += [link.__cause__, link.__context__]
     gc.collect()
 
 

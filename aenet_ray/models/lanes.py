@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aenet_ray.descriptors.neighbors import read_only
 from aenet_ray.descriptors.several import LANES
 from aenet_ray.models.ann import ANNModel
-from aenet_ray.models.architecture import ACTIVATION_NAMES
-from aenet_ray.models.lanes_kernel import lanes_kernel
+from aenet_ray.models.lanes_kernel import KINDS, lanes_kernel
+from aenet_ray.models.network import SpeciesNetworks
 from aenet_ray.structures.structure import FloatArray, IntArray
 
 
@@ -26,21 +27,10 @@ class LaneNetworks:
         scalings = [m.normalization.scale_and_offset(n_features) for m in models]
         self.scale, self.offset = (_in_lanes([s[k] for s in scalings]) for k in (0, 1))
         self.factors = self.scale / _in_lanes([np.array(m.normalization.E_scaling) for m in models])
-        layers = [zip(*(m.net.steps(k) for m in models), strict=True) for k in range(len(models[0].net.species))]
-        rows, plan, names = list[FloatArray](), list[list[list[int]]](), models[0].net.arch
-        first = 0
-        for symbol, of_species in zip(models[0].net.species, layers, strict=True):
-            plan.append([])
-            kinds = [*(name for _, name in names[symbol]), "linear"]
-            for members, kind in zip(of_species, kinds, strict=True):
-                n_out, n_in = members[0][0].shape
-                plan[-1].append([n_in, n_out, ACTIVATION_NAMES.index(kind), first])
-                for part in (0, 1):
-                    rows.append(_in_lanes([m[part].detach().numpy().ravel() for m in members]))
-                    first += len(rows[-1])
-        deepest = max(map(len, plan))
-        self.plan = np.array([p + [[0] * 4] * (deepest - len(p)) for p in plan])
-        self.table = np.concatenate(rows)
+        # A model's parameters lie layer by layer, weights before biases, as the kernel reads them.
+        flat = [np.concatenate([p.detach().numpy().ravel() for p in m.net.parameters()]) for m in models]
+        self.table = _in_lanes(flat)
+        self.plan = _plan(models[0].net)
 
     def __call__(
         self, features: FloatArray, order: IntArray, counts: Sequence[int], *, gradient: bool
@@ -55,7 +45,7 @@ class LaneNetworks:
         shape = (*features.shape, LANES) if gradient else (0, 0, LANES)
         energies, slopes = np.empty((len(features), LANES)), np.empty(shape)
         lanes_kernel(
-            np.ascontiguousarray(features), order, np.asarray(counts), self.scale, self.offset, self.factors,
+            read_only(features, np.float64), order, np.asarray(counts), self.scale, self.offset, self.factors,
             self.plan, self.table, gradient, energies, slopes,
         )  # fmt: skip
         return energies.T[: self.n_models], slopes if gradient else None
@@ -64,3 +54,16 @@ class LaneNetworks:
 def _in_lanes(values: Sequence[FloatArray]) -> FloatArray:
     """With the models last, (..., 8)."""
     return np.stack([*values, *[values[-1]] * (LANES - len(values))], axis=-1)
+
+
+def _plan(net: SpeciesNetworks) -> IntArray:
+    """Inputs, outputs, activation and first row in the table of each layer, (n_species, n_layers, 4); zeros behind."""
+    plan, first = list[list[list[int]]](), 0
+    for k, symbol in enumerate(net.species):
+        plan.append([])
+        for (weight, bias, _), name in zip(net.steps(k), [*(a for _, a in net.arch[symbol]), "linear"], strict=True):
+            n_out, n_in = weight.shape
+            plan[-1].append([n_in, n_out, KINDS[name], first])
+            first += weight.numel() + bias.numel()
+    deepest = max(map(len, plan))
+    return np.array([layers + [[0] * 4] * (deepest - len(layers)) for layers in plan])

@@ -13,11 +13,10 @@ from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.cached import cached_kernel, helper
 from aenet_ray.descriptors.columns import aligned
 from aenet_ray.descriptors.simd import at, load, splat, store
-from aenet_ray.models.architecture import ACTIVATION_NAMES
 
-LINEAR, TANH, SIGMOID, MTANH, TWIST = (
-    ACTIVATION_NAMES.index(n) for n in ("linear", "tanh", "sigmoid", "mtanh", "twist")
-)
+LINEAR, TANH, SIGMOID, MTANH, TWIST = range(5)
+KINDS = {"linear": LINEAR, "tanh": TANH, "sigmoid": SIGMOID, "mtanh": MTANH, "twist": TWIST}
+"""Of activations by their names. Compiled in: a change of numbers from another file would go unnoticed."""
 SATURATED = 40.0
 """Beyond it, 1 / (exp(x) + 1) does not change in float64 beside 1."""
 
@@ -113,23 +112,23 @@ def lanes_kernel(features, order, counts, scale, offset, factors, plan, table, w
         nodes = max(nodes, plan[k, :, 1].sum())
     widest = max(n_features, nodes)
     space = aligned(32 * (n_features + 2 * nodes + 2 * widest) + 8)
-    ones = 32 * n_features
+    hidden = 32 * n_features
     scratch = simd.borrowed((space,))
     (s,) = scratch
     features, scale, offset, factors = simd.borrowed((features, scale, offset, factors))
     table, energies, gradient = simd.borrowed((table, energies, gradient))
-    rows = np.empty(4, np.int64)
+    atoms = np.empty(4, np.int64)
     begin = 0
     for k in range(len(counts)):
         end = begin + counts[k]
         for b in range(begin, end, 4):
             for j in range(4):  # the last atom again where there are fewer
-                rows[j] = order[min(b + j, end - 1)]
+                atoms[j] = order[min(b + j, end - 1)]
             for f in range(n_features):
                 factor, shift = load(scale, 8 * f), load(offset, 8 * f)
                 for j in range(4):
-                    store(s, 32 * f + 8 * j, factor * (at(features, rows[j] * n_features + f) - shift))
-            start, place, slopes = 0, ones, ones + 32 * nodes
+                    store(s, 32 * f + 8 * j, factor * (at(features, atoms[j] * n_features + f) - shift))
+            start, place, slopes = 0, hidden, hidden + 32 * nodes
             layers = 0
             while layers < plan.shape[1] and plan[k, layers, 1] > 0:
                 n_in, n_out, kind, first = plan[k, layers]
@@ -137,10 +136,10 @@ def lanes_kernel(features, order, counts, scale, offset, factors, plan, table, w
                 start, place, slopes = place, place + 32 * n_out, slopes + 32 * n_out
                 layers += 1
             for j in range(4):
-                store(energies, 8 * rows[j], load(s, start + 8 * j))
+                store(energies, 8 * atoms[j], load(s, start + 8 * j))
             if not want_gradient:
                 continue
-            here, there = ones + 64 * nodes, ones + 64 * nodes + 32 * widest
+            here, there = hidden + 64 * nodes, hidden + 64 * nodes + 32 * widest
             for j in range(4):
                 store(s, here + 8 * j, splat(1.0))
             slopes -= 32
@@ -154,7 +153,7 @@ def lanes_kernel(features, order, counts, scale, offset, factors, plan, table, w
                 g = min(f + 1, n_in - 1)
                 sums = products(table, 8 * (first + f), 8 * (first + g), 8 * n_in, n_out, s, here)
                 for j in range(4):
-                    store(gradient, 8 * (rows[j] * n_in + f), sums[j] * load(factors, 8 * f))
-                    store(gradient, 8 * (rows[j] * n_in + g), sums[4 + j] * load(factors, 8 * g))
+                    store(gradient, 8 * (atoms[j] * n_in + f), sums[j] * load(factors, 8 * f))
+                    store(gradient, 8 * (atoms[j] * n_in + g), sums[4 + j] * load(factors, 8 * g))
         begin = end
     simd.alive((space,))

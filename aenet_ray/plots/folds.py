@@ -141,7 +141,8 @@ def fold_spread(configurations: Sequence[Configuration], label: str, outfile: st
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         left_out = f"; the best {len(rows)} of {len(shown)}" if len(rows) < len(shown) else ""
-        axes.set_title(f"{label}, after the last epoch{left_out}")
+        only = f"\n{rows[0].name}" if len(shown) == 1 and rows[0].name else ""
+        axes.set_title(f"{label}, after the last epoch{left_out}{only}")
         figure.legend(loc="outside lower right", ncols=2)
         save_figure(figure, outfile)
     return figure

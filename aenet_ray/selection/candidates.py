@@ -168,7 +168,7 @@ class Source:
         digest = hashlib.sha256()
         for path, state in self.states().items():
             digest.update(f"{path} {state}\n".encode())
-        for item in self.given if not self.paths else ():
+        for item in (item for item in self.given if not isinstance(item, str)):
             digest.update(np.ascontiguousarray(item.positions).tobytes() + np.asarray(item.numbers).tobytes())
         return digest.hexdigest()
 
@@ -184,7 +184,7 @@ def _store_state(path: Path) -> str | None:
 def _file_state(path: Path) -> str | None:
     try:
         status = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return None
     return f"{status.st_size} {status.st_mtime_ns}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import pickle
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
@@ -58,6 +59,7 @@ def on_ray(n_actors: int) -> Runner:
     """
 
     def run(scorer: Scorer, sources: Sequence[Source], journal: Journal) -> Scores:
+        handled = sys.exc_info()[1]
         useful = max(1, chunks_left(sources, journal.done, n_actors))
         with ensure_ray(useful) as session:
             size = int(min(useful, max(1, session.cpus)))
@@ -67,7 +69,7 @@ def on_ray(n_actors: int) -> Runner:
                         yield from scored
                     return
                 except Exception as error:
-                    let_go(error)
+                    let_go(error, handled)
                     raised = isinstance(error, (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException))
                     if raised or attempt == ATTEMPTS:
                         raise plain_error(error, "selection on Ray failed") from error

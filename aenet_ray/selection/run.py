@@ -84,24 +84,24 @@ def select_structures(
     scales = _scales(committee, metric, calibrated)
     sources = list_sources(candidates)
     target = None if output is None else _target(output, sources)
-    scorer = Scorer(committee, metric, top * pool if diverse else top, vectors=diverse)
-    about = {
-        "members": fingerprint(committee.members),
-        "candidates": [s.fingerprint() for s in sources],
-        "metric": metric,
-        "n_keep": scorer.n_keep,
-        "diverse": diverse,
-        "chunk_atoms": CHUNK_ATOMS,
-    }
-    journal = Journal.new(about, metric, scorer.n_keep, scorer.n_dimensions)
     note = None if target is None else target.with_name(f"{target.name}.progress")
-    if note is not None and note.exists():
-        if restart:
-            note.unlink()
-        else:
-            journal.load(note)
-            logger.info("going on: %d candidates are done", journal.n_structures)
     with unchanged(sources, note):
+        scorer = Scorer(committee, metric, top * pool if diverse else top, vectors=diverse)
+        about = {
+            "members": fingerprint(committee.members),
+            "candidates": [s.fingerprint() for s in sources],
+            "metric": metric,
+            "n_keep": scorer.n_keep,
+            "diverse": diverse,
+            "chunk_atoms": CHUNK_ATOMS,
+        }
+        journal = Journal.new(about, metric, scorer.n_keep, scorer.n_dimensions)
+        if note is not None and note.exists():
+            if restart:
+                note.unlink()
+            else:
+                journal.load(note)
+                logger.info("going on: %d candidates are done", journal.n_structures)
         _score_all(journal, scorer, sources, note, _runner(committee, workers), on_error, progress)
         selection = _selection(journal, sources, top, diverse, target, scales)
     if target is not None and note is not None:

@@ -71,7 +71,7 @@ def mean_text(metric: str, mean: float, std: float) -> str:
     return f"{number} ± {metric_text(metric, std).partition(' ')[0]} {unit}".rstrip()
 
 
-Figure = tuple[str, Callable[[Path], Any]]
+Drawing = tuple[str, Callable[[Path], Any]]
 """Name of the file, and what draws it there."""
 
 
@@ -90,24 +90,24 @@ def write_figures(results: TuneResults) -> list[Path]:
     return written
 
 
-def _trial_figures(results: TuneResults) -> list[Figure]:
+def _trial_figures(results: TuneResults) -> list[Drawing]:
     curves, label = trial_curves(results), _label(results.search.tune.metric)
-    over_time: Figure = ("metric_over_time.png", lambda file: search_curves(curves, label, file))
+    over_time: Drawing = ("metric_over_time.png", lambda file: search_curves(curves, label, file))
     return [over_time, *_setting_figures(results, curves)]
 
 
-def _fold_figures(results: TuneResults) -> list[Figure]:
+def _fold_figures(results: TuneResults) -> list[Drawing]:
     """Settings are compared by the means of configurations; there is nothing to compare in a single one."""
     found, label = configurations(results), _label(results.search.tune.metric)
     means = [TrialCurve(c.name, np.zeros(1), np.array([c.mean]), True, c.values) for c in found]
-    figures: list[Figure] = [
+    figures: list[Drawing] = [
         ("folds_over_epochs.png", lambda file: fold_curves(found, label, file)),
         ("folds.png", lambda file: fold_spread(found, label, file)),
     ]
     return [*figures, *(_setting_figures(results, means, "Mean of validation") if len(found) > 1 else ())]
 
 
-def _setting_figures(results: TuneResults, curves: list[TrialCurve], of: str = "Validation") -> list[Figure]:
+def _setting_figures(results: TuneResults, curves: list[TrialCurve], of: str = "Validation") -> list[Drawing]:
     """Of each setting: what its values led to, and how much it mattered."""
     tune = results.search.tune
     label = _label(tune.metric).replace("Validation", of, 1)
@@ -127,7 +127,7 @@ def configurations(results: TuneResults) -> list[Configuration]:
     """Those of a cross-validation with a finished fold; the metric as ``trial_curves`` has it."""
     tune, found = results.search.tune, []
     for group in results.configurations():
-        done = [t for t in group if t.finished]
+        done = results.measured(group)
         if not done:
             continue
         metric = [_factor(results) * np.array([row[tune.metric] for row in t.rows]) for t in done]

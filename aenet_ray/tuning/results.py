@@ -128,9 +128,9 @@ class TuneResults:
         """
         tune = self.search.tune
         if tune.cv is not None:
-            summary = self.summary()
-            if len(summary) and math.isfinite(summary[f"{tune.metric}_mean"].iloc[0]):
-                return self.trials[int(summary.index[0])]
+            leading = self._leading()
+            if leading is not None:
+                return self.trials[int(leading.name)]
         found = [(row[tune.metric] * tune.sign, t) for t in self.trials if (row := t.best_row(tune.metric, tune.sign))]
         if not found:
             errors = [trial.error for trial in self.trials if trial.error]
@@ -147,13 +147,23 @@ class TuneResults:
 
         tune, rows = self.search.tune, {}
         for group in self.configurations():
-            last = [t.rows[-1] for t in group if t.finished]
+            last = [t.rows[-1] for t in self.measured(group)]
             measured = pd.DataFrame(last, columns=list(dict.fromkeys((tune.metric, *SHOWN_METRICS))), dtype=float)
             measured = measured.dropna(axis=1, how="all") if len(measured) else measured
             numbers = {f"{c}_{kind}": getattr(measured[c], kind)() for c in measured for kind in ("mean", "std")}
             rows[self.trials.index(group[0])] = {**group[0].values, "folds": len(last), "of": len(group), **numbers}
         table = pd.DataFrame.from_dict(rows, orient="index")
         return table.sort_values(f"{tune.metric}_mean", ascending=tune.mode == "min") if len(table) else table
+
+    def measured(self, folds: list[TrialResult]) -> list[TrialResult]:
+        """Those that came to their end with a value of the metric: of forces there is none where none were given."""
+        return [t for t in folds if t.finished and math.isfinite(t.rows[-1][self.search.tune.metric])]
+
+    def _leading(self) -> Any:
+        """The row of the best configuration of a cross-validation; None where none was measured."""
+        summary = self.summary()
+        known = len(summary) and math.isfinite(summary[f"{self.search.tune.metric}_mean"].iloc[0])
+        return summary.iloc[0] if known else None
 
     def configurations(self) -> list[list[TrialResult]]:
         """Trials of the same settings: those of one cross-validation."""
@@ -182,8 +192,6 @@ class TuneResults:
             return {}
         if tune.cv is not None:
             summary, means = self.summary(), f"{tune.metric}_mean"
-            if means not in summary:
-                return {}
             values = [self.trials[int(index)].values for index in summary.index]
             return setting_importance(values, (tune.sign * summary[means]).fillna(math.inf).to_list())
         rows = [trial.best_row(tune.metric, tune.sign) for trial in self.trials]
@@ -193,9 +201,8 @@ class TuneResults:
     def _found(self, trial: TrialResult) -> str:
         """What speaks for the best trial: its best epoch, or the mean over all folds of its configuration."""
         tune = self.search.tune
-        summary = self.summary() if tune.cv is not None else None
-        if summary is not None and f"{tune.metric}_mean" in summary:
-            row = summary.iloc[0]
+        row = self._leading() if tune.cv is not None else None
+        if row is not None:
             mean, std = row[f"{tune.metric}_mean"], row[f"{tune.metric}_std"]
             return f"{tune.metric} {mean:.6g} ± {std:.3g}, mean of {row['folds']:.0f} folds"
         best = trial.best_row(tune.metric, tune.sign) or {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from committees import tio2
 from potentials import random_potential
 
 from aenet_ray import AenetCommitteeCalculator, PredictionConfig, TorchCommitteePotential
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
+from aenet_ray.models.normalization import Normalization
 from aenet_ray.structures.structure import Structure
 
 
@@ -151,3 +153,29 @@ def test_ase_calculator(committee, structures):
     np.testing.assert_allclose(atoms.calc.get_property("forces_std", atoms), expected.forces_std, atol=1e-12)
     stress = [m.predict([s], eval_stress=True).stress[0] for m in committee.members]
     np.testing.assert_allclose(atoms.get_stress(voigt=False), np.mean(stress, axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 6])
+def test_ase_calculator_follows_its_members(structures, n):
+    """Weights changed in place, a normalisation replaced, a member added: the next step has them."""
+    from ase import Atoms
+
+    s, committee = structures[0], TorchCommitteePotential.from_members([random_potential(seed=k) for k in range(n)])
+    atoms = Atoms(s.species, s.positions, cell=s.cell, pbc=True, calculator=AenetCommitteeCalculator(committee))
+
+    def changed_energy() -> float:
+        atoms.calc.reset()
+        (expected,) = committee.predict([s])
+        assert atoms.get_potential_energy() == pytest.approx(expected.energy)
+        return expected.energy
+
+    energies = [changed_energy()]
+    with torch.no_grad():
+        for p in committee.members[1].model.parameters():
+            p.mul_(2.0)
+    energies.append(changed_energy())
+    committee.members[0].model.normalization = Normalization(E_shift=1.0, E_scaling=0.5)
+    energies.append(changed_energy())
+    committee.members.append(random_potential(seed=99))
+    energies.append(changed_energy())
+    assert len(set(energies)) == 4

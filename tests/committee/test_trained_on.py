@@ -87,6 +87,15 @@ def test_silent_where_it_cannot_be_told(made, folder, gone):
     calibrate(folder, made[1])
 
 
+@pytest.mark.filterwarnings(SILENT)
+@pytest.mark.parametrize(("name", "text"), [("energy.npy", ""), ("index.json", "{}")])
+def test_silent_where_features_are_damaged(made, folder, name, text):
+    """It is advice: what it cannot read is no reason not to calibrate."""
+    (path,) = folder.glob(f"features/*/{name}")
+    path.write_text(text)
+    calibrate(folder, made[1])
+
+
 def test_command(made, folder, tmp_path, capsys):
     write_ase([*made[1][:3], *made[2]], tmp_path / "v.extxyz")
     with warnings.catch_warnings(record=True) as caught:

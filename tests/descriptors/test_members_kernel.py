@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 from aenet_ray.descriptors.neighbors import Edges, find_neighbors
 from aenet_ray.descriptors.several import FEW
+from aenet_ray.errors import DescriptorError
 
 SPECIES = ["Ti", "O", "H"]
 
@@ -67,3 +68,15 @@ def test_no_angle_gives_nothing_from_angles(n: int) -> None:
     np.testing.assert_array_equal(d.vjp(edges, index, np.where(angular, 0.0, g))[0], d.vjp(edges, index, g)[0])
     v = np.random.default_rng(1).normal(size=(8, n, 3))
     np.testing.assert_array_equal(d.jvp(edges, index, v)[..., angular], 0.0)
+
+
+@pytest.mark.parametrize("k", [1, 4, 5])
+def test_negative_species_are_refused(k: int) -> None:
+    """The kernels of many would read before the start of their tables."""
+    d = ChebyshevDescriptor(SPECIES, 2, 5.0, 2, 3.0)
+    edges, index, _ = structures(0, 3)
+    index[0] = -1
+    with pytest.raises(DescriptorError, match="species index -1, expected 0 to 2"):
+        d.vjp(edges, index, np.zeros((k, len(index), d.n_features)))
+    with pytest.raises(DescriptorError, match="species index -1, expected 0 to 2"):
+        d.jvp(edges, index, np.zeros((k, len(index), 3)))

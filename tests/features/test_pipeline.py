@@ -141,8 +141,12 @@ class TestOnRay:
         assert_same(entry, quick(store, tmp_path / "here"))
 
     def test_an_error_on_purpose_comes_through(self, store: StructureStore, tmp_path: Path) -> None:
-        with pytest.raises(DescriptorError) as caught:
-            self.run(store, descriptor(Broken), tmp_path / "ray")
+        try:
+            raise KeyError("of the caller's own")
+        except KeyError as own:
+            with pytest.raises(DescriptorError) as caught:
+                self.run(store, descriptor(Broken), tmp_path / "ray")
+            assert own.__traceback__ is not None, "it was none of Ray's"
         assert str(caught.value) == "structure 7: broken on purpose, mend it: like this"
         assert type(caught.value) is DescriptorError
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from aenet_ray.errors import TrainingError
 from aenet_ray.tuning import report
 from aenet_ray.tuning.config import TuneConfig
 from aenet_ray.tuning.report import configurations, write_figures
@@ -84,3 +85,28 @@ def test_the_table_has_the_last_epoch_of_folds(tmp_path):
     assert table["test_energy_rmse"].tolist() == [0.1, 0.2, 0.3, 0.4]
     assert "best_epoch" not in table
     assert np.array_equal(table["split"], ["fold_1", "fold_2"] * 2)
+
+
+def test_a_fold_without_the_metric_is_no_fold_of_its_mean(tmp_path):
+    """Of forces there is none where a source has none: table, figures and best.yaml say of how many folds."""
+    some = results(tmp_path, [0.1, np.nan, 0.3], [0.3, 0.4, 0.5])
+    first, second = configurations(some)
+    assert (first.text, second.text) == ("200 ± 141 meV/atom, 2 of 3 folds", "400 ± 100 meV/atom")
+    assert first.folds == ["fold_1", "fold_3"]
+    assert some.summary()["folds"].tolist() == [2, 3]
+    assert some.best.index == 0
+    assert some._found(some.best) == "test_energy_rmse 0.2 ± 0.141, mean of 2 folds"
+    names = [p.name for p in write_figures(some)]
+    assert names[:2] == ["folds_over_epochs.png", "folds.png"]
+    assert [p.name for p in write_figures(results(tmp_path, [0.1, np.nan, 0.3], space=False))] == names[:2]
+
+
+def test_without_a_whole_fold_the_best_trial_speaks(tmp_path):
+    """What is left of folds that failed, and of such without the metric."""
+    some = results(tmp_path, [0.1, 0.2], [0.3, 0.4], failed=(0, 1, 2, 3))
+    assert some._found(some.best) == "test_energy_rmse 0.05 in epoch 2"
+    assert some.summary()["folds"].tolist() == [0, 0]
+    nothing = results(tmp_path, [np.nan, np.nan])
+    assert nothing.summary()["folds"].tolist() == [0]
+    with pytest.raises(TrainingError, match="no trial has finished an epoch"):
+        _ = nothing.best
