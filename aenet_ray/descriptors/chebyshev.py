@@ -198,7 +198,7 @@ class ChebyshevDescriptor:
             edges: Neighbours.
             species_index: (n_atoms,).
             g: Derivative of the energy with respect to the features, (n_atoms, F); or several, (k, n_atoms, F), of
-                energies on the same neighbours, which share the work: eight cost about as much as two. Up to four agree
+                energies on the same neighbours, which share the work: eight cost about as much as two. Up to two agree
                 to the last bit with what each would give alone, more to rounding.
             structure_offsets: First atom of every structure and the end of the last, (n_structures + 1,);
                 given, the virial is returned.

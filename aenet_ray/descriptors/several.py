@@ -17,7 +17,7 @@ from aenet_ray.structures.structure import FloatArray, IntArray
 if TYPE_CHECKING:
     from aenet_ray.descriptors.chebyshev import ChebyshevDescriptor
 
-FEW = 4
+FEW = 2
 """Up to so many go one by one and get the very bits that each gets alone; more share lanes, and agree to rounding."""
 
 

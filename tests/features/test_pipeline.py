@@ -141,14 +141,26 @@ class TestOnRay:
         assert_same(entry, quick(store, tmp_path / "here"))
 
     def test_an_error_on_purpose_comes_through(self, store: StructureStore, tmp_path: Path) -> None:
-        try:
-            raise KeyError("of the caller's own")
-        except KeyError as own:
-            with pytest.raises(DescriptorError) as caught:
-                self.run(store, descriptor(Broken), tmp_path / "ray")
-            assert own.__traceback__ is not None, "it was none of Ray's"
+        with pytest.raises(DescriptorError) as caught:
+            self.run(store, descriptor(Broken), tmp_path / "ray")
         assert str(caught.value) == "structure 7: broken on purpose, mend it: like this"
         assert type(caught.value) is DescriptorError
+
+    def test_what_the_caller_handles_keeps_its_traceback(self, store: StructureStore, tmp_path: Path) -> None:
+        def fails() -> None:
+            raise KeyError("of the caller's own")
+
+        def featurizes_while_it_handles() -> None:
+            try:
+                fails()
+            except KeyError:
+                with pytest.raises(DescriptorError):
+                    self.run(store, descriptor(Broken), tmp_path / "ray")
+                raise
+
+        with pytest.raises(KeyError) as own:
+            featurizes_while_it_handles()
+        assert own.traceback[-1].name == "fails"
 
 
 @pytest.mark.fault

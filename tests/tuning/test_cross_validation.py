@@ -73,8 +73,21 @@ def test_sources_from_the_command_line(tmp_path, ray_local, capsys):
     assert {s.name: len(s.load(search.store).test_ids) for s in search.splits} == {"bulk": 20, "md": 40}
 
 
+@pytest.fixture
+def without_cleaner(ray_local):
+    """Ray frees the workers of a stopped trainer by its dashboard, which the Ray of the session has not."""
+    from ray._raylet import PlacementGroupID
+    from ray.util import placement_group_table, remove_placement_group
+    from ray.util.placement_group import PlacementGroup
+
+    yield
+    for name, group in placement_group_table().items():
+        if group["state"] == "CREATED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
+
+
 @pytest.mark.slow
-def test_trials_of_two_workers_and_a_committee(tmp_path, ray_local):
+def test_trials_of_two_workers_and_a_committee(tmp_path, ray_local, without_cleaner):
     """Each a trainer of its own; ASHA takes the workers of a bad one away, and leaves its checkpoint."""
     values = experiment(tmp_path, "two", iterations=200)
     values["scaling"] = {"num_workers": 2}
