@@ -77,7 +77,7 @@ def all_processors_free(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     import ray
 
-    free, deadline = 0.0, time.monotonic() + 10
+    free, deadline = 0.0, time.monotonic() + 60
     while (free := ray.available_resources().get("CPU", 0.0)) < ray.cluster_resources()["CPU"]:
         assert time.monotonic() < deadline, f"only {free:g} CPUs are free after this test"
         time.sleep(0.05)

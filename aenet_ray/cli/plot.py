@@ -21,10 +21,12 @@ def run(args: argparse.Namespace) -> int:
 
     from aenet_ray.errors import TrainingError
     from aenet_ray.plots import learning_curve
+    from aenet_ray.training.checkpoint import refuse_committee
 
     path = Path(args.run)
     history = path if path.suffix == ".csv" else path / "history.csv"
     if not history.is_file():
+        refuse_committee(path)
         raise TrainingError(f"{history}: no such file; expected the folder of a run, or its history.csv.")
     table = pd.read_csv(history)
     if table.empty:

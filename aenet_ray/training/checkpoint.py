@@ -15,6 +15,7 @@ from aenet_ray.errors import CheckpointError, MissingCheckpointError
 from aenet_ray.legacy.model_file import NOT_RESUMABLE
 from aenet_ray.models.ann import ANNModel
 from aenet_ray.models.model_file import read_model_file, write_model_file
+from aenet_ray.training.run_folder import COMMITTEE_FILE
 
 NAME = re.compile(r"checkpoint_epoch_(\d+)\.pt")
 BEST = "best_model.pt"
@@ -97,6 +98,18 @@ def find_checkpoint(path: str | Path, storage: str | Path = "runs") -> Path:
     raise MissingCheckpointError(f"{path}: no such model file or checkpoint, neither here nor in a run's folder.{hint}")
 
 
+def refuse_committee(folder: Path) -> None:
+    """Raises:
+    MissingCheckpointError: The folder is a committee's, where a run's is expected.
+    """
+    if (folder / COMMITTEE_FILE).exists():
+        raise MissingCheckpointError(
+            f"{folder}: a committee, expected one potential. Each of its members is one, such as "
+            f"{folder / 'member_000'}. All together predict from Python, by "
+            "TorchCommitteePotential.from_directory(...).predict(...), and in aenet-ray select."
+        )
+
+
 def model_of_run(folder: str | Path) -> Path:
     """The potential in a run's folder.
 
@@ -106,6 +119,7 @@ def model_of_run(folder: str | Path) -> Path:
     path = Path(folder) / "model.pt"
     if path.is_file():
         return path
+    refuse_committee(Path(folder))
     kept = _latest(Path(folder).glob("**/checkpoint_epoch_*.pt"))
     hint = f"The run has not ended; as it is now, it is in {kept}." if kept else "Give a model file or a run's folder."
     raise MissingCheckpointError(f"{folder}: a folder without model.pt. {hint}")

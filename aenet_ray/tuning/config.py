@@ -79,8 +79,8 @@ class TuneConfig(Config):
             import difflib
 
             near = difflib.get_close_matches(value, METRICS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"reported are {', '.join(METRICS)}"
-            raise ValueError(f"not reported by any run; {hint}")
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"not reported by any run; {hint}Reported are {', '.join(METRICS)}")
         return value
 
     @field_validator("source_pattern", mode="after")

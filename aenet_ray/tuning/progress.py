@@ -56,7 +56,8 @@ def values_text(values: Mapping[str, Any]) -> str:
 def trial_text(line: TrialLine, metric: str, sign: float) -> str:
     """One line for a trial that ended."""
     best = metric_text(metric, sign * line.best)
-    return f"{line.name} {line.state} after epoch {line.epoch}: {metric} {best} at best  ({values_text(line.values)})"
+    settings = f"  ({values_text(line.values)})" if line.values else ""
+    return f"{line.name} {line.state} after epoch {line.epoch}: {metric} {best} at best{settings}"
 
 
 def status_line(lines: Sequence[TrialLine], metric: str, sign: float) -> str:

@@ -152,18 +152,25 @@ def _label(metric: str) -> str:
 
 
 def trial_curves(results: TuneResults) -> list[TrialCurve]:
-    """Each trial's metric (in thousandths for errors, times −1 where more is better) at the times it was reported."""
+    """Each trial's metric (in thousandths for errors, times −1 where more is better) after every epoch.
+
+    Only some epochs are events; between these, epochs are spread evenly over the time.
+    """
     tune = results.search.tune
     factor = _factor(results)
-    times: dict[str, list[tuple[float, float]]] = {}
+    times: dict[str, dict[int, float]] = {}
     began = None
     for event in read_events(results.folder):
         began = event["time"] if began is None else began
-        if event["event"] == "epoch" and event.get(tune.metric) is not None:
-            times.setdefault(event["trial"], []).append((event["time"] - began, factor * event[tune.metric]))
+        if event["event"] == "start":
+            times.setdefault(event["trial"], {0: event["time"] - began})
+        elif event["event"] == "epoch":
+            times.setdefault(event["trial"], {})[event["epoch"]] = event["time"] - began
     curves = []
     for trial in results.trials:
-        seconds, metric = np.array(times.get(trial.run_dir.name, [(0.0, np.nan)])).T
-        done = trial.state == "finished"
-        curves.append(TrialCurve(f"trial {trial.index}", seconds, metric, done, trial.values))
+        known = sorted(times.get(trial.run_dir.name, {0: 0.0}).items())
+        epochs = [row["epoch"] + 1 for row in trial.rows] or [0]
+        seconds = np.interp(epochs, [epoch for epoch, _ in known], [time for _, time in known])
+        metric = factor * np.array([row[tune.metric] for row in trial.rows] or [np.nan])
+        curves.append(TrialCurve(f"trial {trial.index}", seconds, metric, trial.state == "finished", trial.values))
     return curves

@@ -147,6 +147,10 @@ def read_note(run_dir: Path) -> dict[str, Any]:
         return {}
 
 
+BEST = "best_so_far"
+"""Beside the metric in what is told: its best value in any epoch until then."""
+
+
 class Told:
     """What a trial tells the search: every epoch that its scheduler decides at, and others as often as takes no more
     than a tenth of the time, since Tune takes some 20 ms to hear of one."""
@@ -158,9 +162,11 @@ class Told:
         self.scheduling = search.tune.scheduling
         self.rungs = search.rungs
         self.next_report = 0.0
+        self.best = math.inf  # of all epochs, told or not; times the sign that makes less better
 
     def epoch(self, row: Row, last: bool) -> None:
         """An epoch; the last one is told when the model is written, since a scheduler may stop the trial there."""
+        self._know(row)
         decides = self.scheduling not in ("none", "asha") or int(row["epoch"]) + 1 in self.rungs
         if not last and (decides or time.monotonic() >= self.next_report):
             self.row(row)
@@ -172,7 +178,8 @@ class Told:
         numbers = {k: float(v) for k, v in row.items() if k not in ("epoch", self.metric)}
         path = self._newest() if self.scheduling in ("pbt", "bohb") else None
         began = time.monotonic()
-        self.report({"epoch": int(row["epoch"]) + 1, self.metric: value, "index": self.trial.index, **numbers}, path)
+        told = {"epoch": int(row["epoch"]) + 1, self.metric: value, BEST: self.sign * self.best}
+        self.report({**told, "index": self.trial.index, **numbers}, path)
         now = time.monotonic()
         self.next_report = now + 9 * (now - began)
 
@@ -183,8 +190,15 @@ class Told:
     def last_row(self) -> None:
         """Where the trial is by its files: at its end, or where it goes on, of which the search may not have heard."""
         rows = HistoryTail(self.run_dir / "history.csv").read()
+        for row in rows:
+            self._know(row)
         if rows:
             self.row(rows[-1])
+
+    def _know(self, row: Row) -> None:
+        value = self.sign * float(row[self.metric])
+        if math.isfinite(value):
+            self.best = min(self.best, value)
 
     def failed(self, error: AenetRayError) -> None:
         """Raises:

@@ -19,7 +19,7 @@ from aenet_ray.tuning.events import EVENTS, read_events
 from aenet_ray.tuning.plan import Search
 from aenet_ray.tuning.progress import TrialLine, progress_table, status_line, trial_text
 from aenet_ray.tuning.searchers import flat
-from aenet_ray.tuning.trial import Trial, read_note
+from aenet_ray.tuning.trial import BEST, Trial, read_note
 from aenet_ray.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Watch(TrialWatch):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         value, line = float(result[self.metric]), self._line(trial)
         line.epoch, line.last = int(result["epoch"]), value
-        line.best = min(line.best, self.sign * value)
+        line.best = min(line.best, self.sign * float(result.get(BEST, value)))
         line.failed = bool(result.get("failed"))
         self._write("epoch", trial, epoch=line.epoch, **{self.metric: value if math.isfinite(value) else None})
 

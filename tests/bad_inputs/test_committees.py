@@ -16,6 +16,7 @@ from potentials import random_potential
 from aenet_ray import AenetCommitteeCalculator, AenetEnsembleResult, RunConfig, ScalingConfig, Structure
 from aenet_ray import TorchCommitteeConfig as Committee
 from aenet_ray import TorchCommitteePotential as Potential
+from aenet_ray.cli.main import main
 from aenet_ray.committee.config import plan_members
 from aenet_ray.committee.layout import METADATA, TorchCommitteeMember
 from aenet_ray.errors import (
@@ -231,3 +232,16 @@ def test_processes_on_a_shared_gpu_are_wanted_explicitly(monkeypatch):
     with pytest.raises(ConfigError, match=r"max_parallel=2 on cuda without devices: .*devices=\['cuda:0', 'cuda:1'\]"):
         plan_members(Committee(4, max_parallel=2), training(device=None))
     assert len(plan_members(Committee(4, max_parallel=2, devices=["cuda:0"]), training(device=None))) == 4
+
+
+@pytest.mark.parametrize("arguments", [["predict", "x.xsf", "-o", "y.extxyz"], ["plot"], ["export", "-o", "aenet"]])
+def test_a_committee_where_one_potential_is_expected(arguments, tmp_path, monkeypatch, capsys):
+    """It has members, each a potential: no word of a run that has not ended."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "com").mkdir()
+    (tmp_path / "com" / "committee_metadata.json").write_text("{}")
+    (tmp_path / "x.xsf").write_text("# total energy = 0 eV\n\nATOMS\nO 0 0 0\n")
+    command, *more = arguments
+    assert main([command, "com", *more]) != 0
+    said = capsys.readouterr().err
+    assert "com: a committee, expected one potential. Each of its members is one, such as com/member_000." in said

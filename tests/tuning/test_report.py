@@ -110,3 +110,20 @@ def test_without_a_whole_fold_the_best_trial_speaks(tmp_path):
     assert nothing.summary()["folds"].tolist() == [0]
     with pytest.raises(TrainingError, match="no trial has finished an epoch"):
         _ = nothing.best
+
+
+def test_curves_have_every_epoch(tmp_path, monkeypatch):
+    """Also those of which no event tells: the best may be among them. A start once more is no new beginning."""
+    some = results(tmp_path, [0.2, 0.4])
+    events = [
+        {"time": 100.0, "event": "start", "trial": "0"},
+        {"time": 101.0, "event": "epoch", "trial": "0", "epoch": 1},
+        {"time": 103.0, "event": "start", "trial": "0"},
+        {"time": 105.0, "event": "epoch", "trial": "0", "epoch": 3},
+    ]
+    monkeypatch.setattr(report, "read_events", lambda folder: events)
+    first, second = report.trial_curves(some)
+    assert first.seconds.tolist() == [1.0, 3.0, 5.0]
+    assert first.metric.tolist() == pytest.approx([400, 100, 200])
+    assert first.best == pytest.approx(100)
+    assert len(second.metric) == 3

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from aenet_ray.training import trials as module
+from aenet_ray.training.history import History
 from aenet_ray.tuning.progress import TrialLine, progress_table, status_line
-from aenet_ray.tuning.trial import Trial, note
+from aenet_ray.tuning.trial import BEST, Told, Trial, note
 from aenet_ray.tuning.watch import Watch
 
 
@@ -74,6 +76,37 @@ def test_events_are_lines_of_json(tmp_path, clock, capsys):
     assert [e.get("test_energy_rmse") for e in events] == [None, 0.25, None, None]
     assert events[-1]["state"] == "failed"
     assert "trial_0003 failed after epoch 2: test_energy_rmse 250 meV/atom at best  (mu 0.1)" in capsys.readouterr().err
+
+
+def test_the_best_is_of_all_epochs(tmp_path, clock, capsys):
+    """Of fast trials only some are told."""
+    watch = Watch(tmp_path, "test_energy_rmse", 1.0, workers=1)
+    watch.setup()
+    trial = Known(3, "RUNNING")
+    watch.on_trial_start(1, [trial], trial)
+    watch.on_trial_result(1, [trial], trial, {"epoch": 9, "test_energy_rmse": 0.25, BEST: 0.125})
+    watch.on_trial_complete(1, [trial], trial)
+    assert "after epoch 9: test_energy_rmse 125 meV/atom at best" in capsys.readouterr().err
+
+
+def test_what_a_fast_trial_tells(tmp_path):
+    """The epochs that its scheduler decides at, the last, and the best of all."""
+    tune = SimpleNamespace(metric="test_energy_rmse", sign=1.0, scheduling="asha")
+    search = SimpleNamespace(tune=tune, rungs={2, 6}, trial_dir=lambda index: tmp_path, folder=tmp_path)
+    heard = []
+    told = Told(search, Trial(0, "split", {}), lambda numbers, path: heard.append(numbers))
+    told.next_report = math.inf
+    history = History(tmp_path / "history.csv")
+    for epoch, value in enumerate((0.5, 0.4, 0.1, 0.3, math.nan, 0.2)):
+        row = {"epoch": float(epoch), "test_energy_rmse": value, "epoch_time": 0.1}
+        history.append(row)
+        told.epoch(row, last=epoch == 5)
+        told.next_report = math.inf
+    told.last_row()
+    assert [(n["epoch"], n["test_energy_rmse"], n[BEST]) for n in heard] == [(2, 0.4, 0.4), (6, 0.2, 0.1)]
+    again = Told(search, Trial(0, "split", {}), lambda numbers, path: heard.append(numbers))
+    again.last_row()
+    assert heard[-1][BEST] == 0.1, "a trial that goes on knows it from its history"
 
 
 def test_one_quiet_table():
