@@ -8,6 +8,7 @@ no runtime environment stands between Ray and a worker: those cost a second star
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -283,6 +284,25 @@ def free_resources() -> str:
 
     free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
     return ", ".join(f"{v:g} {k}" for k, v in free.items()) or "nothing"
+
+
+def let_go(error: Exception, handled: BaseException | None) -> None:
+    """Let go of the processes of a pipeline, or of trials, that failed with this.
+
+    Ray Data and Tune wait until nobody names what holds them. Exceptions do, by the frames that they came through and
+    those behind them: the processors would stay taken, and what comes next on the cluster would wait for them.
+
+    Args:
+        handled: What the caller was handling when the pipeline began; its traceback is none of Ray's.
+    """
+    error.__traceback__ = None
+    links, seen = [error.__cause__, error.__context__], {id(None), id(handled), id(error)}
+    for link in links:  # grows while we walk it
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            links += [link.__cause__, link.__context__]
+    gc.collect()
 
 
 def owns_cluster() -> bool:

@@ -7,7 +7,6 @@ decided in ``featurize.py`` and ``shards.py``, where the same functions run with
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import re
@@ -29,7 +28,7 @@ from aenet_ray.features.arrow_blocks import from_table
 from aenet_ray.features.datasource import StructureRanges
 from aenet_ray.features.featurize import ShardRunner
 from aenet_ray.features.shards import Shard, missing_shards, write_shard
-from aenet_ray.ray_session import ensure_ray, free_resources
+from aenet_ray.ray_session import ensure_ray, free_resources, let_go
 from aenet_ray.structures.store import StructureStore
 from aenet_ray.waiting import saying
 
@@ -139,25 +138,6 @@ def _records(
             **NO_RESTARTS,
         )
         yield from said(dataset.iter_rows(), f"the next shard of {size} featurizing actors")
-
-
-def let_go(error: Exception, handled: BaseException | None) -> None:
-    """Let go of the actors of a pipeline that failed with this.
-
-    Ray Data waits until nobody names them. Its exceptions do, by the frames that they came through and those behind
-    them: the processors would stay taken, and what comes next on the cluster would wait for them.
-
-    Args:
-        handled: What the caller was handling when the pipeline began; its traceback is none of Ray's.
-    """
-    error.__traceback__ = None
-    links, seen = [error.__cause__, error.__context__], {id(None), id(handled), id(error)}
-    for link in links:  # grows while we walk it
-        if link is not None and id(link) not in seen:
-            seen.add(id(link))
-            link.__traceback__ = None
-            links += [link.__cause__, link.__context__]
-    gc.collect()
 
 
 def said(rows: Iterable[dict[str, Any]], what: str) -> Iterator[dict[str, Any]]:

@@ -25,11 +25,10 @@ from aenet_ray.features.pipeline import (
     NO_RESTARTS,
     READ_CPUS,
     data_settings,
-    let_go,
     plain_error,
     said,
 )
-from aenet_ray.ray_session import ensure_ray
+from aenet_ray.ray_session import ensure_ray, let_go
 from aenet_ray.selection.candidates import Source, chunks_left
 from aenet_ray.selection.datasource import CandidateChunks
 from aenet_ray.selection.journal import Journal

@@ -3,6 +3,7 @@ time, and how one sees them go."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -14,7 +15,7 @@ import ray
 from ray import tune
 
 from aenet_ray.errors import AenetRayError, TrainingError
-from aenet_ray.ray_session import free_resources
+from aenet_ray.ray_session import free_resources, let_go
 from aenet_ray.training.config import ScalingConfig
 from aenet_ray.training.launch import check_one_node, check_resources
 from aenet_ray.waiting import PATIENCE
@@ -64,12 +65,15 @@ def run_trials(tuner: Any, folder: Path, what: str) -> None:
     """Raises:
     TrainingError: Tune itself failed; ``what`` says of what in the folder.
     """
+    handled = sys.exc_info()[1]
     try:
         tuner.fit()
-    except AenetRayError:
-        raise
     except Exception as error:
+        let_go(error, handled)
+        if isinstance(error, AenetRayError):
+            raise
         raise TrainingError(f"{folder}: {what} failed: {error}") from error
+    gc.collect()  # its controller, which gives back the resources of trials when it is gone, names itself
 
 
 class TrialWatch(tune.Callback):
