@@ -11,9 +11,8 @@ import numpy as np
 
 from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.cached import cached_kernel, helper
-from aenet_ray.descriptors.columns import aligned, scratch_for, sum_lanes, unit_vector
-from aenet_ray.descriptors.feature_kernel import moment_sums
-from aenet_ray.descriptors.members_rows import angular_block, load_groups, radial_block
+from aenet_ray.descriptors.columns import aligned, scratch_for
+from aenet_ray.descriptors.members_rows import angular_block, load_groups, moments_of, radial_block
 from aenet_ray.descriptors.simd import at, load, splat, store
 
 
@@ -178,11 +177,7 @@ def members_vjp_kernel(
         while want_virial and i >= offsets[structure + 1]:
             structure += 1
         count, rest = load_groups(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), ra, neighbor, vectors, weight, s, cap, index)
-        if count > 1:
-            moment_sums(count, ra, na, multi, beta, s, cap, buffer)
-            sum_lanes(buffer, 4 * rows + 2, moments)
-        elif count == 1:  # else the moments' sums make the vectors unit vectors
-            unit_vector(s, cap, 0)
+        moments_of(count, ra, na, multi, beta, s, cap, buffer, moments)
         load_lanes(g, i, in_lanes, starts, lanes)
         coefficients(lanes, 0, nr, na, count > 1, expand, moments, 0, c)
         if multi:

@@ -10,7 +10,22 @@ import numpy as np
 
 from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.cached import helper
-from aenet_ray.descriptors.columns import AD, AW, AX, AY, AZ, D, X, Y, Z, cutoff_slope, cutoff_value
+from aenet_ray.descriptors.columns import (
+    AD,
+    AW,
+    AX,
+    AY,
+    AZ,
+    D,
+    X,
+    Y,
+    Z,
+    cutoff_slope,
+    cutoff_value,
+    sum_lanes,
+    unit_vector,
+)
+from aenet_ray.descriptors.feature_kernel import moment_sums
 from aenet_ray.descriptors.simd import at, load, splat, store
 
 
@@ -60,6 +75,16 @@ def load_groups(begin, end, far, ra, neighbor, vectors, weight, s, cap, index):
         s[X * cap + e] = s[D * cap + e] = far
         s[Y * cap + e] = s[Z * cap + e] = 0.0
     return count, rest
+
+
+@helper
+def moments_of(count, ra, na, multi, beta, s, cap, buffer, moments):
+    """``moment_sums`` of a centre's angular neighbours, summed over the lanes, and their vectors made unit vectors."""
+    if count > 1:
+        moment_sums(count, ra, na, multi, beta, s, cap, buffer)
+        sum_lanes(buffer, 4 * len(beta) + 2, moments)
+    elif count == 1:  # else the moments' sums make them unit vectors
+        unit_vector(s, cap, 0)
 
 
 @helper

@@ -10,9 +10,8 @@ import numpy as np
 
 from aenet_ray.descriptors import simd
 from aenet_ray.descriptors.cached import cached_kernel, helper
-from aenet_ray.descriptors.columns import aligned, clear, scratch_for, sum_lanes, unit_vector
-from aenet_ray.descriptors.feature_kernel import moment_sums
-from aenet_ray.descriptors.members_rows import angular_block, load_groups, radial_block
+from aenet_ray.descriptors.columns import aligned, clear, scratch_for
+from aenet_ray.descriptors.members_rows import angular_block, load_groups, moments_of, radial_block
 from aenet_ray.descriptors.simd import at, load, splat, store
 
 
@@ -115,11 +114,7 @@ def members_jvp_kernel(
     beta, expand, v, out = simd.borrowed((beta, expand, v, out))
     for i in range(len(ptr) - 1):
         count, rest = load_groups(ptr[i], ptr[i + 1], 2.0 * max(rr, ra), ra, neighbor, vectors, weight, s, cap, index)
-        if count > 1:
-            moment_sums(count, ra, na, multi, beta, s, cap, buffer)
-            sum_lanes(buffer, 4 * rows + 2, moments)
-        elif count == 1:  # else the moments' sums make the vectors unit vectors
-            unit_vector(s, cap, 0)
+        moments_of(count, ra, na, multi, beta, s, cap, buffer, moments)
         clear(sums, size * len(spins))
         cx, cy, cz = load(v, 24 * i), load(v, 24 * i + 8), load(v, 24 * i + 16)
         for e in range(0, count, 8):

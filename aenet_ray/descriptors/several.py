@@ -26,13 +26,13 @@ def vjp_of_each(
 ) -> tuple[FloatArray, FloatArray]:
     """J^T g, (k, n_atoms, 3), and virials, (k, n, 3, 3), of every g, (k, n_atoms, F)."""
     grad, virial = np.zeros((len(g), edges.n_atoms, 3)), np.zeros((len(g), n, 3, 3))
+    settings = descriptor.kernel_input(edges, species_index)
     for k in range(0, len(g), LANES):
         part = slice(k, k + LANES)
         if len(g[part]) <= FEW:
-            settings = descriptor.kernel_input(edges, species_index)
             vjp_kernel(*settings, g[part], offsets, n > 0, grad[part], virial[part])
         else:
-            members = _members_input(descriptor, edges, species_index)
+            members = *settings, *_species(descriptor, species_index)
             grad[part], virial[part] = _members_vjp(members, g[part], False, len(g[part]), offsets, n)
     return grad, virial
 
@@ -48,27 +48,28 @@ def vjp_in_lanes(
     """As ``ChebyshevDescriptor.vjp`` of several g, which lie as (n_atoms, F, 8); of these, ``n_used`` count."""
     g = checked_rows("g", g, (edges.n_atoms, descriptor.n_features, LANES))
     offsets, n = checked_offsets(structure_offsets, edges.n_atoms)
-    grad, virial = _members_vjp(_members_input(descriptor, edges, species_index), g, True, n_used, offsets, n)
+    members = *descriptor.kernel_input(edges, species_index), *_species(descriptor, species_index)
+    grad, virial = _members_vjp(members, g, True, n_used, offsets, n)
     return grad, None if structure_offsets is None else virial
 
 
 def jvp_of_each(descriptor: ChebyshevDescriptor, edges: Edges, species_index: IntArray, v: FloatArray) -> FloatArray:
     """J v, (k, n_atoms, F), of every v, (k, n_atoms, 3)."""
     v, n_features = checked_rows("v", v, (len(v), edges.n_atoms, 3)), descriptor.n_features
-    settings = _members_input(descriptor, edges, species_index)
+    members = *descriptor.kernel_input(edges, species_index), *_species(descriptor, species_index)
     result = np.empty((len(v), edges.n_atoms, n_features))
     lanes, out = np.zeros((edges.n_atoms, 3, LANES)), np.empty((edges.n_atoms, n_features, LANES))
     for k in range(0, len(v), LANES):
         part = v[k : k + LANES]
         lanes[..., : len(part)] = np.moveaxis(part, 0, -1)
-        members_jvp_kernel(*settings, lanes, out)
+        members_jvp_kernel(*members, lanes, out)
         result[k : k + LANES] = np.moveaxis(out[..., : len(part)], -1, 0)
     return result
 
 
-def _members_input(descriptor: ChebyshevDescriptor, edges: Edges, species_index: IntArray) -> tuple[Any, ...]:
-    species = read_only(species_index, np.int64), read_only(descriptor.typespin, np.float64)
-    return (*descriptor.kernel_input(edges, species_index), *species)
+def _species(descriptor: ChebyshevDescriptor, species_index: IntArray) -> tuple[IntArray, FloatArray]:
+    """What the kernels of members take besides: species of the atoms, and the weight of each species."""
+    return read_only(species_index, np.int64), read_only(descriptor.typespin, np.float64)
 
 
 def _members_vjp(

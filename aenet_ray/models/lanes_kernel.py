@@ -113,8 +113,7 @@ def lanes_kernel(features, order, counts, scale, offset, factors, plan, table, w
     widest = max(n_features, nodes)
     space = aligned(32 * (n_features + 2 * nodes + 2 * widest) + 8)
     hidden = 32 * n_features
-    scratch = simd.borrowed((space,))
-    (s,) = scratch
+    (s,) = simd.borrowed((space,))
     features, scale, offset, factors = simd.borrowed((features, scale, offset, factors))
     table, energies, gradient = simd.borrowed((table, energies, gradient))
     atoms = np.empty(4, np.int64)
